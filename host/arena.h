@@ -1,0 +1,37 @@
+/* Planned memory. Buffers are added with a lifetime (first and last tick of a step) and a category,
+ * placed once so that lifetimes that do not meet share bytes, and reserved in one block.
+ * Nothing is allocated inside a step. */
+#ifndef OHM_HOST_ARENA_H
+#define OHM_HOST_ARENA_H
+
+#include <stddef.h>
+
+#include "host/status.h"
+
+typedef enum { OHM_MEMORY_WEIGHTS, OHM_MEMORY_GRADIENTS, OHM_MEMORY_OPTIMISER, OHM_MEMORY_ACTIVATIONS, OHM_MEMORY_WORKSPACE,
+               OHM_MEMORY_SAVED, OHM_MEMORY_CATEGORIES } ohm_memory_category;
+
+const char *ohm_memory_name(int category); /* "weights", "gradients", "optimiser", "activations", "simulator workspace", "saved simulator state" */
+
+typedef struct {
+    size_t current[OHM_MEMORY_CATEGORIES]; /* live bytes at the plan's present tick */
+    size_t peak[OHM_MEMORY_CATEGORIES];    /* most live bytes of each category at any tick */
+    size_t current_total, peak_total;      /* peak_total: most live bytes at one tick, all categories */
+    size_t reserved;                       /* bytes of the block (>= peak_total: fragmentation) */
+} ohm_memory;
+
+typedef struct ohm_arena ohm_arena;
+
+enum { OHM_ALWAYS = -1 };                  /* as `first`: lives for ever */
+
+ohm_status ohm_arena_create(ohm_arena **arena);
+void ohm_arena_destroy(ohm_arena *arena);
+/* Adds a buffer that is live at ticks first..last; returns its index in *id. Before ohm_arena_reserve only. */
+ohm_status ohm_arena_add(ohm_arena *arena, int *id, const char *name, size_t bytes, ohm_memory_category category, int first, int last);
+ohm_status ohm_arena_place(ohm_arena *arena);                    /* offsets; idempotent */
+ohm_status ohm_arena_reserve(ohm_arena *arena);                  /* places and allocates, zeroed */
+void *ohm_arena_at(const ohm_arena *arena, int id);              /* 64-byte aligned; NULL for 0 bytes */
+void ohm_arena_tick(ohm_arena *arena, int tick);                 /* where the step is: moves `current` */
+const ohm_memory *ohm_arena_memory(const ohm_arena *arena);
+
+#endif

@@ -1,0 +1,109 @@
+/* The chip: an interface of two verbs, as in Algorithm 1 of Feng et al. 2025.
+ *
+ *     program(x_u, w_split, b_q, g)   levels -> conductances, once per programming
+ *     infer(x_u) -> sums              corrected sums in digit·level units
+ *
+ * One ohm_chip serves one layer (K inputs, N outputs). The simulator behind it is built in
+ * ("analog"), registered in code with ohm_chip_register, or a shared object named in the hardware
+ * file (simulator: path.so) that exports `const ohm_simulator *ohm_simulator_entry(void)`.
+ * No gradient ever enters a simulator, except through the optional `backward` of mode `full`. */
+#ifndef OHM_HOST_CHIP_H
+#define OHM_HOST_CHIP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/hardware.h"
+
+enum { OHM_SIMULATOR_ABI = 1 };
+
+/* What a simulator is created for. */
+typedef struct {
+    const ohm_hardware *hardware;
+    int k, n;          /* inputs (rows over all tiles) and outputs (columns) of the layer */
+    uint32_t layer;    /* index in the network, < 65536: part of every draw's counter */
+    int input_bits, weight_bits; /* b_x, b_w of physics.md section 2 */
+    int planes, slices, signs;   /* P, S, 2 for differential or 1 for offset weights */
+} ohm_chip_shape;
+
+/* Which instance of the chip, when. Draws depend on this and on element indices, on nothing else. */
+typedef struct {
+    uint32_t seed, chip;  /* Philox key */
+    uint32_t step;        /* optimiser step (programming and reads in training); 0 in evaluation */
+    int evaluation;       /* 1: evaluation draws (a different stream from training) */
+    double time_s;        /* since programming */
+} ohm_chip_moment;
+
+typedef struct {
+    const uint8_t *x_u;      /* [m,k] drive codes, row stride ldx; NULL when not known yet (the built-in simulator needs none) */
+    int m, ldx;
+    const uint8_t *w_split;  /* [slices][signs][k][n] levels, LSB slice first; differential: sign 0 = G+, sign 1 = G- */
+    const int32_t *b_q;      /* [n] bias codes, or NULL when the bias is added digitally */
+    const float *g;          /* gain: ADC LSB in digit·level units, [planes][slices][n or 1]; 0 = not known yet. Valid, and may be updated by the caller, until the last infer */
+    int g_per_column;
+    ohm_chip_moment moment;
+    void *state;             /* state_bytes of memory: what infer needs. Lives until the caller drops it */
+    void *scratch;           /* scratch_bytes, for the duration of the call */
+    int want_gradient;       /* mode full: also keep the derivatives of the cells */
+} ohm_program_args;
+
+typedef struct {
+    const uint8_t *x_u;      /* [m,k] drive codes, row stride ldx: offset: q + 2^(bits-1); two_phase and sign_magnitude: sign << 7 | magnitude; unsigned: q */
+    int m, ldx;
+    uint64_t first_row;      /* global index of row 0 within the step: image·positions + position */
+    const ohm_chip_moment *moment;
+    void *state, *scratch;
+    float *sums;             /* out [m,n], row stride lds: corrected sums in digit·level units */
+    int lds;
+    float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units */
+} ohm_infer_args;
+
+/* Mode full (physics.md section 7): the derivative of the noisy forward, rounding as identity. */
+typedef struct {
+    const uint8_t *x_u;      /* as for infer */
+    int m, ldx;
+    uint64_t first_row;
+    const ohm_chip_moment *moment;
+    void *state, *scratch;
+    const float *dsums;      /* [m,n] gradient of the corrected sums, row stride ldd */
+    int ldd;
+    float *dx;               /* out [m,k]: gradient of the (real) drive value x_q, row stride lddx; NULL = not wanted */
+    int lddx;
+    float *dw;               /* [n,k]: gradient of the (real) weight code w_q; added to */
+    int last;                /* 1 with the last chunk of a batch: gradients of per-programming reads (calibration) are added then */
+} ohm_backward_args;
+
+typedef struct ohm_simulator {
+    int abi;                 /* OHM_SIMULATOR_ABI */
+    const char *name;
+    /* Checks that the hardware is supported and makes what is constant for a layer. */
+    ohm_status (*create)(void **self, const ohm_chip_shape *shape);
+    void (*destroy)(void *self); /* NULL-safe */
+    size_t (*state_bytes)(const void *self, int want_gradient);
+    size_t (*scratch_bytes)(const void *self, int max_rows, int want_gradient);
+    ohm_status (*program)(void *self, const ohm_program_args *args);
+    ohm_status (*infer)(void *self, const ohm_infer_args *args);
+    ohm_status (*backward)(void *self, const ohm_backward_args *args); /* NULL: mode full is refused */
+    int measures_range;      /* infer honours `range`; without it ADC ranges from data are refused */
+} ohm_simulator;
+
+typedef const ohm_simulator *(*ohm_simulator_entry_fn)(void); /* symbol "ohm_simulator_entry" */
+
+/* Makes a simulator known under its name for this process. Not thread-safe; call it before any chip is made.
+ * The pointer must stay valid. A name that is taken is refused. */
+ohm_status ohm_chip_register(const ohm_simulator *simulator);
+
+typedef struct ohm_chip ohm_chip;
+
+/* Finds hardware->simulator and creates it for a layer. */
+ohm_status ohm_chip_create(ohm_chip **chip, const ohm_hardware *hardware, int k, int n, uint32_t layer);
+void ohm_chip_destroy(ohm_chip *chip);
+const ohm_chip_shape *ohm_chip_get_shape(const ohm_chip *chip);
+const ohm_simulator *ohm_chip_simulator(const ohm_chip *chip);
+size_t ohm_chip_state_bytes(const ohm_chip *chip, int want_gradient);
+size_t ohm_chip_scratch_bytes(const ohm_chip *chip, int max_rows, int want_gradient);
+ohm_status ohm_chip_program(ohm_chip *chip, const ohm_program_args *args);
+ohm_status ohm_chip_infer(ohm_chip *chip, const ohm_infer_args *args);
+ohm_status ohm_chip_backward(ohm_chip *chip, const ohm_backward_args *args);
+
+#endif

@@ -1,0 +1,84 @@
+/* Networks: an architecture (immutable description, built by models/) and a network (weights,
+ * planned memory, state). Activations are NHWC; linear and convolution weights are [N,K] with
+ * K = (kernel row, kernel column, channel). */
+#ifndef OHM_HOST_NETWORK_H
+#define OHM_HOST_NETWORK_H
+
+#include "host/arena.h"
+#include "host/config.h"
+
+typedef enum { OHM_LAYER_LINEAR, OHM_LAYER_CONV, OHM_LAYER_BATCH_NORM, OHM_LAYER_RELU, OHM_LAYER_MAX_POOL, OHM_LAYER_AVG_POOL,
+               OHM_LAYER_GLOBAL_AVG_POOL, OHM_LAYER_ADD, OHM_LAYER_KINDS } ohm_layer_kind;
+
+enum { OHM_LAYERS_MAX = 128, OHM_LAYER_NAME_BYTES = 48 };
+
+typedef struct {
+    int kind;
+    int input, other;      /* index of the layer whose output is read (-1 = the images); other: second operand of ADD */
+    int out;               /* output channels or units */
+    int kernel, stride, pad;
+    int bias;              /* linear and conv */
+    int noisy;             /* runs on the chip when the experiment has one */
+    char name[OHM_LAYER_NAME_BYTES]; /* "layer1.0.conv1": parameters are name.weight, name.bias, ... */
+} ohm_layer_desc;
+
+typedef struct {
+    char name[64];
+    int height, width, channels, classes; /* of the images */
+    int count;
+    ohm_layer_desc layer[OHM_LAYERS_MAX]; /* in order of execution; the last one gives the logits */
+} ohm_architecture;
+
+typedef struct ohm_network ohm_network;
+
+typedef struct {
+    int max_batch;         /* most images per forward call (a micro-batch) */
+    int training;          /* 0: no gradients, optimiser or saved activations are planned */
+} ohm_network_options;
+
+typedef struct {
+    const char *name;
+    int rank;
+    int64_t shape[4];      /* conv weights: [N, KH, KW, C] in memory */
+    size_t count;
+    float *value, *gradient, *moment1, *moment2; /* gradient and moments NULL where not planned */
+    int decays;            /* weight decay applies (not to biases, norms, ranges) */
+    int trainable;         /* 0: a buffer (batch-norm statistics, chip ranges): kept in checkpoints, not optimised */
+    int conv;              /* 1: rank-4 convolution weight, written to checkpoints as [N, C, KH, KW] */
+} ohm_parameter;
+
+typedef struct {
+    int images;            /* <= max_batch */
+    uint64_t first_image;  /* position within the step's batch: noise depends on it, not on micro-batches */
+    int mode;              /* ohm_gradient_mode; baseline runs no simulator */
+    int training;          /* batch statistics, running ranges; else evaluation */
+    int calibrating;
+    ohm_chip_moment moment;
+} ohm_pass;
+
+/* Plans and reserves all memory; weights are initialised from config->seed. */
+ohm_status ohm_network_create(ohm_network **network, const ohm_architecture *architecture, const ohm_config *config, const ohm_network_options *options);
+void ohm_network_destroy(ohm_network *network);
+/* The plan alone, without reserving: what training would need. */
+ohm_status ohm_network_plan_memory(ohm_memory *memory, const ohm_architecture *architecture, const ohm_config *config, const ohm_network_options *options);
+
+float *ohm_network_images(ohm_network *network);     /* [max_batch, height, width, channels], filled by the caller */
+int32_t *ohm_network_labels(ohm_network *network);   /* [max_batch] */
+ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass);
+const float *ohm_network_logits(const ohm_network *network); /* [images, classes], until the next forward */
+/* Mean loss over the images and number of right answers; in training mode also starts the backward pass:
+ * the loss gradient is divided by batch_total, so that micro-batches add up to the one-shot batch. */
+ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batch_total, double *loss_sum, int *correct);
+/* Adds to the gradients. */
+ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass);
+void ohm_network_zero_gradients(ohm_network *network);
+/* One optimiser step (step counts from 0), with weight decay, clipping and lr as given. */
+ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step);
+
+ohm_parameter *ohm_network_parameters(ohm_network *network, int *count); /* trainable and buffers, in layer order */
+/* Evaluation on another chip: same shapes, other numbers (noise level, drift time). */
+ohm_status ohm_network_set_hardware(ohm_network *network, const ohm_hardware *hardware);
+const ohm_memory *ohm_network_memory(const ohm_network *network);
+const ohm_architecture *ohm_network_architecture(const ohm_network *network);
+
+#endif

@@ -1,0 +1,57 @@
+/* The noisy matrix layer: Algorithm 1, lines 1-17, for y = x wᵀ + b with x [M,K], w [N,K].
+ * Linear layers call it with their input, convolutions with chunks of patches. It owns the chip of
+ * one layer and the layer's ranges (input, ADC); conductances live in memory that the caller plans.
+ *
+ * One forward pass:  begin (quantise w, program)
+ *                    -> while (ohm_noisy_wants_measure) { measure_rows for every chunk; measured }
+ *                    -> rows for every chunk -> end
+ * Every call takes rows by global index, so results do not depend on how the batch is cut. */
+#ifndef OHM_HOST_NOISY_H
+#define OHM_HOST_NOISY_H
+
+#include "host/chip.h"
+
+typedef struct ohm_noisy ohm_noisy;
+
+typedef struct {
+    const float *w;           /* [n,k] clean float weights */
+    const float *bias;        /* [n] or NULL */
+    const float *column_scale;/* [n] learned output scale (output.per_column_scale) or NULL */
+    const float *x;           /* the layer's whole input (activations, before im2col), for its range */
+    size_t x_count;
+    const float *x_range;     /* learned full scale [1], when quantise.x_range is learned; else NULL */
+    ohm_chip_moment moment;
+    int training;             /* 1: running ranges move; 0: they are frozen */
+    int calibrating;          /* 1: calibrated ranges and the learned range's start are being gathered */
+    int want_gradient;        /* mode full */
+    void *state;              /* ohm_noisy_state_bytes */
+    void *scratch;            /* ohm_noisy_scratch_bytes */
+} ohm_noisy_pass;
+
+ohm_status ohm_noisy_create(ohm_noisy **noisy, const ohm_hardware *hardware, int k, int n, uint32_t layer);
+void ohm_noisy_destroy(ohm_noisy *noisy);
+/* Replaces hardware numbers that do not change shapes (noise level, time): evaluation sweeps. */
+ohm_status ohm_noisy_set_hardware(ohm_noisy *noisy, const ohm_hardware *hardware);
+size_t ohm_noisy_state_bytes(const ohm_noisy *noisy, int want_gradient);
+size_t ohm_noisy_scratch_bytes(const ohm_noisy *noisy, int max_rows, int want_gradient);
+int ohm_noisy_has_learned_range(const ohm_noisy *noisy);
+int ohm_noisy_has_column_scale(const ohm_noisy *noisy);
+
+ohm_status ohm_noisy_begin(ohm_noisy *noisy, const ohm_noisy_pass *pass);
+int ohm_noisy_wants_measure(const ohm_noisy *noisy);
+ohm_status ohm_noisy_measure_rows(ohm_noisy *noisy, const float *x, int ldx, int m, uint64_t first_row);
+ohm_status ohm_noisy_measured(ohm_noisy *noisy);
+/* y [m,n] = rescaled chip output + bias, row stride ldy. x [m,k]. */
+ohm_status ohm_noisy_rows(ohm_noisy *noisy, float *y, int ldy, const float *x, int ldx, int m, uint64_t first_row);
+/* Mode full: adds to dw [n,k], db [n], and to dx_range [1] and dcolumn_scale [n] if not NULL; writes dx [m,k] unless NULL.
+ * dy [m,n] and x [m,k] are one chunk; last = 1 with the batch's last chunk. */
+ohm_status ohm_noisy_backward_rows(ohm_noisy *noisy, float *dx, int lddx, float *dw, float *db, float *dx_range, float *dcolumn_scale,
+                                   const float *dy, int lddy, const float *x, int ldx, int m, uint64_t first_row, int last);
+void ohm_noisy_end(ohm_noisy *noisy);
+
+/* What a checkpoint keeps of the layer's ranges (x range, ADC ranges, calibration counters): a flat float array owned by noisy. */
+float *ohm_noisy_persistent(ohm_noisy *noisy, size_t *count);
+/* The full scale of x in use (after begin). */
+float ohm_noisy_x_full_scale(const ohm_noisy *noisy);
+
+#endif

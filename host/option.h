@@ -1,0 +1,52 @@
+/* Option tables: one row per key gives type, place in a struct, bounds, default, unit and help.
+ * The YAML reader, `--set key=value`, the printer of the effective configuration and `--help`
+ * all walk the same table, so that they cannot disagree. */
+#ifndef OHM_HOST_OPTION_H
+#define OHM_HOST_OPTION_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "host/status.h"
+
+typedef enum {
+    OHM_OPTION_INT,     /* int */
+    OHM_OPTION_INT64,   /* int64_t */
+    OHM_OPTION_REAL,    /* double; accepts inf and .inf where the bounds do */
+    OHM_OPTION_BOOL,    /* int: true | false */
+    OHM_OPTION_CHOICE,  /* int: index into choices "a|b|c" */
+    OHM_OPTION_MODE,    /* ohm_mode: choices "absmax|percentile:|running:|learned|number" */
+    OHM_OPTION_TEXT,    /* char[size] */
+    OHM_OPTION_REALS,   /* ohm_coefficients */
+} ohm_option_type;
+
+typedef struct {
+    const char *key;      /* dotted path, "quantise.bits" */
+    ohm_option_type type;
+    size_t offset, size;  /* of the field in the struct */
+    double low, high;     /* inclusive bounds of a number (for a MODE: of its number) */
+    const char *choices;  /* CHOICE and MODE; "name:" takes a number, "number" is a bare one */
+    const char *fallback; /* the default, as one would write it in YAML */
+    const char *unit;     /* "" if none */
+    const char *help;     /* one line */
+} ohm_option;
+
+typedef struct {
+    const char *what;     /* "hardware", "experiment": for messages */
+    const ohm_option *row;
+    size_t count;
+} ohm_option_table;
+
+/* Writes every default into target. */
+ohm_status ohm_option_defaults(const ohm_option_table *table, void *target);
+/* Sets one key from its text, strictly: the whole text must parse and lie within the bounds.
+ * The error names key, value, bound and, for an unknown key, the nearest valid ones. */
+ohm_status ohm_option_set(const ohm_option_table *table, void *target, const char *key, const char *value);
+/* The value of a row as YAML text. */
+void ohm_option_format(const ohm_option *row, const void *target, char *text, size_t bytes);
+/* The whole struct as YAML, keys nested by their dots, each line indented by `indent` spaces. */
+void ohm_option_print_yaml(const ohm_option_table *table, const void *target, int indent, FILE *out);
+/* The table for a reader: key, type, unit, bounds, default, help. */
+void ohm_option_print_help(const ohm_option_table *table, FILE *out);
+
+#endif
