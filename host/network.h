@@ -5,6 +5,7 @@
 #define OHM_HOST_NETWORK_H
 
 #include "host/arena.h"
+#include "host/chip.h"
 #include "host/config.h"
 
 typedef enum { OHM_LAYER_LINEAR, OHM_LAYER_CONV, OHM_LAYER_BATCH_NORM, OHM_LAYER_RELU, OHM_LAYER_MAX_POOL, OHM_LAYER_AVG_POOL,
