@@ -1,0 +1,130 @@
+# ohmgrad. `make help` lists the targets. New files need no edit here: the folders are globbed.
+#
+# Overridable: CC, BUILD (output folder), WERROR=1, SAN=1, PREFIX, DESTDIR, CFLAGS (added last).
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+BUILD   ?= build
+WERROR  ?= 0
+SAN     ?= 0
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+OPTIMISE := $(if $(filter 1,$(SAN)),-O1 -fno-omit-frame-pointer,-O3)
+SAN_ON   := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+BASE     := -std=c11 -D_GNU_SOURCE $(OPTIMISE) -g -ffp-contract=off -fno-math-errno -fopenmp \
+            -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(SAN)),$(SAN_ON))
+COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) -MMD -MP -c
+LIBS     := -lopenblas -lyaml -lcjson -lm -ldl -lpthread
+
+# One object per instruction set for kernels/*_simd.c (kernels/cpu.h).
+ISA_FLAGS_base   := -DOHM_ISA=base
+ISA_FLAGS_avx2   := -DOHM_ISA=avx2 -mavx2 -mfma -mf16c
+ISA_FLAGS_avx512 := -DOHM_ISA=avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mavx2 \
+                    -mprefer-vector-width=512
+ISAS := base $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
+
+SIMD_SRC  := $(wildcard kernels/*_simd.c)
+LIB_SRC   := $(filter-out $(SIMD_SRC),$(wildcard kernels/*.c host/*.c models/*.c datasets/*.c))
+CLI_SRC   := $(wildcard host/cli/*.c)
+TEST_SRC  := $(wildcard tests/*.c)
+BENCH_SRC := $(wildcard profiling/bench_*.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+
+OBJ       := $(BUILD)/obj
+LIB_OBJ   := $(LIB_SRC:%.c=$(OBJ)/%.o) \
+             $(foreach isa,$(ISAS),$(SIMD_SRC:%.c=$(OBJ)/%.$(isa).o))
+CLI_OBJ   := $(CLI_SRC:%.c=$(OBJ)/%.o)
+TEST_OBJ  := $(TEST_SRC:%.c=$(OBJ)/%.o)
+PART_OBJ  := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(BENCH_SRC),$(wildcard profiling/*.c)))
+BENCH_BIN := $(BENCH_SRC:profiling/%.c=$(BUILD)/%)
+
+LIB     := $(BUILD)/libohmgrad.a
+PROGRAM := $(if $(CLI_SRC),$(BUILD)/ohmgrad)
+TESTS   := $(BUILD)/tests
+
+all: $(LIB) $(PROGRAM) ## the library and the program, in build/
+
+tests-binary: $(TESTS) $(PROGRAM)
+
+.PHONY: all tests-binary FORCE
+
+# ---- building ------------------------------------------------------------------------------
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+# All of the library goes in and stays visible: a plug-in that is loaded later may call any of it.
+WHOLE := -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
+
+$(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB)
+	$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(LDFLAGS) $(LIBS)
+
+# The program's own files, without its main, are linked in so that tests can call them.
+$(TESTS): $(TEST_OBJ) $(filter-out %/main.o,$(CLI_OBJ)) $(LIB)
+	$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) -lcheck -lsubunit -lrt $(LIBS)
+
+$(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
+	$(CC) $(BASE) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+# Objects depend on the flags they were made with; the commit is compiled into whoever prints it.
+STAMPS := $(BUILD)/flags.txt $(BUILD)/headers.ok
+$(OBJ)/%.o: %.c $(STAMPS) | $(BUILD)/build_info.h
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $<
+
+define isa_rule
+$(OBJ)/%_simd.$(1).o: %_simd.c $(STAMPS) | $(BUILD)/build_info.h
+	@mkdir -p $$(@D)
+	$$(COMPILE) $(ISA_FLAGS_$(1)) -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+FLAGS_LINE := $(CC) $(BASE) $(CFLAGS) $(LDFLAGS)
+$(BUILD)/flags.txt: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(FLAGS_LINE)' | cmp -s - $@ || echo '$(FLAGS_LINE)' > $@
+
+$(BUILD)/build_info.h: FORCE
+	@mkdir -p $(BUILD)
+	@{ echo '/* Written by the Makefile. */'; \
+	   echo "#define OHM_COMMIT \"$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)\""; \
+	   echo "#define OHM_COMPILER \"$$($(CC) --version 2>/dev/null | head -n 1)\""; \
+	   echo '#define OHM_CFLAGS "$(strip $(BASE) $(CFLAGS))"'; } > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(BUILD)/headers.ok: $(BUILD)/flags.txt
+	@for h in stdio.h cblas.h yaml.h cjson/cJSON.h; do \
+	  echo "#include <$$h>" | $(CC) $(CFLAGS) -E -x c - >/dev/null 2>&1 || missing="$$missing $$h"; \
+	 done; \
+	 if [ -n "$$missing" ]; then \
+	   echo "make: the compiler '$(CC)' finds no$$missing; 'make deps' installs what is missing" >&2; \
+	   exit 1; \
+	 fi; \
+	 touch $@
+
+# ---- tests ---------------------------------------------------------------------------------
+
+run-tier: tests-binary
+	./$(TESTS) --tier=$(TIER) $(TEST_ARGS)
+
+check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
+	@$(MAKE) --no-print-directory run-tier TIER=quick
+
+test: ## everything that runs on this machine
+	@$(MAKE) --no-print-directory run-tier TIER=slow
+
+clean: ## removes build/
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+.PHONY: run-tier check test clean help
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
