@@ -8,9 +8,10 @@
 
 #include "host/status.h"
 
-enum { OHM_NAME_BYTES = 64, OHM_PATH_BYTES = 1024, OHM_SOURCE_BYTES = 512, OHM_COEFFICIENTS = 8 };
+enum { OHM_NAME_BYTES = 64, OHM_PATH_BYTES = 1024, OHM_SOURCE_BYTES = 512, OHM_COEFFICIENTS = 8, OHM_TABLE_ROWS = 256 };
 
-/* A choice that may carry a number: "percentile:99.9", "running:0.99", or a bare number. */
+/* A choice that may carry a number: "percentile:99.9", "running:0.99", or a bare number. The number
+ * may be left out: "calibrated" is calibrated:100, the whole range. */
 typedef struct {
     int kind;     /* one of the enums below */
     double value; /* the number after the colon, or the bare number */
@@ -20,6 +21,14 @@ typedef struct {
     int count;
     double at[OHM_COEFFICIENTS]; /* ascending powers */
 } ohm_coefficients;
+
+/* A measured device: what a cell programmed to (or read at) target_us gives, in the mean and as a
+ * standard deviation. Linear between rows, constant beyond the ends. count 0 = no table. */
+typedef struct {
+    int count;
+    double target_us[OHM_TABLE_ROWS]; /* strictly increasing */
+    double mean_us[OHM_TABLE_ROWS], sigma_us[OHM_TABLE_ROWS];
+} ohm_device_table;
 
 typedef enum { OHM_RANGE_ABSMAX, OHM_RANGE_PERCENTILE, OHM_RANGE_RUNNING, OHM_RANGE_LEARNED, OHM_RANGE_NUMBER } ohm_range_kind;
 typedef enum { OHM_X_TENSOR, OHM_X_ROW } ohm_x_granularity;
@@ -74,6 +83,7 @@ typedef struct ohm_hardware {
         ohm_coefficients coefficients_us; /* polynomial: ascending powers of G/g_max, µS; exponential: {A, B} */
         double tolerance;             /* write-verify: truncation in sigmas, inf = none */
         char table[OHM_PATH_BYTES];   /* CSV of target, mean, sigma in µS; resolved against the YAML's folder */
+        ohm_device_table rows;        /* the table's contents, loaded with the key */
         int every;
     } programming;
     struct { double stuck_off, stuck_on, stuck_random; } faults; /* probabilities */
@@ -83,6 +93,7 @@ typedef struct ohm_hardware {
         int form;
         ohm_coefficients coefficients_us;
         char table[OHM_PATH_BYTES];
+        ohm_device_table rows;
     } read;
     struct { double kelvin, reference_kelvin, activation_ev, activation_sigma_ev, wire_tcr_per_k, johnson_bandwidth_hz; } temperature;
     struct {

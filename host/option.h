@@ -15,7 +15,7 @@ typedef enum {
     OHM_OPTION_REAL,    /* double; accepts inf and .inf where the bounds do */
     OHM_OPTION_BOOL,    /* int: true | false */
     OHM_OPTION_CHOICE,  /* int: index into choices "a|b|c" */
-    OHM_OPTION_MODE,    /* ohm_mode: choices "absmax|percentile:|running:|learned|number" */
+    OHM_OPTION_MODE,    /* ohm_mode: choices "absmax|percentile:99.9:50:100|number" */
     OHM_OPTION_TEXT,    /* char[size] */
     OHM_OPTION_REALS,   /* ohm_coefficients */
 } ohm_option_type;
@@ -24,8 +24,9 @@ typedef struct {
     const char *key;      /* dotted path, "quantise.bits" */
     ohm_option_type type;
     size_t offset, size;  /* of the field in the struct */
-    double low, high;     /* inclusive bounds of a number (for a MODE: of its number) */
-    const char *choices;  /* CHOICE and MODE; "name:" takes a number, "number" is a bare one */
+    double low, high;     /* inclusive bounds of a number (of a MODE: of its bare number) */
+    const char *choices;  /* CHOICE and MODE, in the order of the enum; "name:default:low:high" takes
+                             an optional number after a colon, "number" stands for a bare one */
     const char *fallback; /* the default, as one would write it in YAML */
     const char *unit;     /* "" if none */
     const char *help;     /* one line */
