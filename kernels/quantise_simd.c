@@ -1,0 +1,85 @@
+/* Inner loops of quantisation, compiled once per instruction set: plain C that vectorises. */
+#include "kernels/quantise.h"
+
+#include <string.h>
+
+static uint32_t absmax(const float *x, size_t n)
+{
+    int32_t largest = 0; /* without its sign bit a float orders like an integer, NaN above infinity */
+    for (size_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7FFFFFFF;
+        largest = bits > largest ? bits : largest;
+    }
+    return (uint32_t)largest;
+}
+
+/* clamp(rint(ratio)): adding 1.5 * 2^23 rounds half to even and leaves the code in the low bits. */
+static inline int8_t code_of(float ratio, float qmax)
+{
+    ratio = ratio > -qmax ? ratio : -qmax;
+    ratio = ratio < qmax ? ratio : qmax;
+    ratio += 0x1.8p23f;
+    uint32_t bits;
+    memcpy(&bits, &ratio, sizeof bits);
+    return (int8_t)(uint8_t)bits;
+}
+
+static void quantise(int8_t *restrict q, const float *restrict x, size_t n, float scale, int qmax)
+{
+    float s = scale == 0.0f ? 1.0f : scale;
+    for (size_t i = 0; i < n; i++)
+        q[i] = code_of(x[i] / s, (float)qmax);
+}
+
+static inline uint8_t drive_of(int8_t code, ohm_drive encoding, uint8_t offset)
+{
+    if (encoding == OHM_DRIVE_OFFSET)
+        return (uint8_t)((uint8_t)code + offset);
+    if (encoding == OHM_DRIVE_UNSIGNED)
+        return (uint8_t)(code < 0 ? 0 : code);
+    return (uint8_t)(code < 0 ? (uint8_t)(128 - code) : (uint8_t)code);
+}
+
+__attribute__((always_inline)) static inline int drive_codes(uint8_t *restrict u,
+                                                             const int8_t *restrict q, size_t n,
+                                                             ohm_drive encoding, uint8_t offset)
+{
+    int8_t seen = 0; /* the sign bit of every code, or-ed */
+    for (size_t i = 0; i < n; i++) {
+        seen |= q[i];
+        u[i] = drive_of(q[i], encoding, offset);
+    }
+    return encoding == OHM_DRIVE_UNSIGNED && seen < 0;
+}
+
+static int drive_encode(uint8_t *u, const int8_t *q, size_t n, ohm_drive encoding, int bits)
+{
+    uint8_t offset = (uint8_t)(1u << (bits - 1));
+    switch (encoding) { /* constants, so that each loop is free of branches */
+    case OHM_DRIVE_OFFSET:
+        return drive_codes(u, q, n, OHM_DRIVE_OFFSET, offset);
+    case OHM_DRIVE_UNSIGNED:
+        return drive_codes(u, q, n, OHM_DRIVE_UNSIGNED, offset);
+    default:
+        return drive_codes(u, q, n, OHM_DRIVE_SIGN_MAGNITUDE, offset);
+    }
+}
+
+static int quantise_drive(uint8_t *u, const float *x, size_t n, float scale, int qmax,
+                          ohm_drive encoding, int bits)
+{
+    enum { CHUNK = 2048 }; /* the codes stay in the first cache */
+    int8_t codes[CHUNK];
+    int negative = 0;
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t m = n - at < CHUNK ? n - at : CHUNK;
+        quantise(codes, x + at, m, scale, qmax);
+        negative |= drive_encode(u + at, codes, m, encoding, bits);
+    }
+    return negative;
+}
+
+const ohm_quantise_kernels OHM_SIMD(ohm_quantise_kernels) = {absmax, quantise, quantise_drive,
+                                                             drive_encode};
