@@ -1,6 +1,7 @@
 # ohmgrad. `make help` lists the targets. New files need no edit here: the folders are globbed.
 #
-# Overridable: CC, BUILD (output folder), WERROR=1, SAN=1, PREFIX, DESTDIR, CFLAGS (added last).
+# Overridable: CC, BUILD (output folder), CFLAGS (added last), WERROR=1, SAN=1, PREFIX, DESTDIR;
+# V=1 shows the commands.
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -13,6 +14,9 @@ WERROR  ?= 0
 SAN     ?= 0
 PREFIX  ?= /usr/local
 DESTDIR ?=
+
+SAY   = @echo '  $(1)'
+Q    := $(if $(V),,@)
 
 OPTIMISE := $(if $(filter 1,$(SAN)),-O1 -fno-omit-frame-pointer,-O3)
 # -w: instrumented code makes gcc's flow analysis warn of what is not there.
@@ -58,31 +62,37 @@ tests-binary: $(TESTS) $(PROGRAM)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call SAY,ar    $@)
+	$(Q)ar rcs $@ $^
 
 # All of the library goes in and stays visible: a plug-in that is loaded later may call any of it.
 WHOLE := -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
 
 $(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB)
-	$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(LDFLAGS) $(LIBS)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(LDFLAGS) $(LIBS)
 
 # The program's own files, without its main, are linked in so that tests can call them.
 $(TESTS): $(TEST_OBJ) $(filter-out %/main.o,$(CLI_OBJ)) $(LIB)
-	$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) -lcheck -lsubunit -lrt $(LIBS)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) -lcheck -lsubunit -lrt $(LIBS)
 
 $(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
-	$(CC) $(BASE) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS)
 
 # Objects depend on the flags they were made with; the commit is compiled into whoever prints it.
 STAMPS := $(BUILD)/flags.txt $(BUILD)/headers.ok
 $(OBJ)/%.o: %.c $(STAMPS) | $(BUILD)/build_info.h
 	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $<
+	$(call SAY,$(CC)   $<)
+	$(Q)$(COMPILE) -o $@ $<
 
 define isa_rule
 $(OBJ)/%_simd.$(1).o: %_simd.c $(STAMPS) | $(BUILD)/build_info.h
 	@mkdir -p $$(@D)
-	$$(COMPILE) $(ISA_FLAGS_$(1)) -o $$@ $$<
+	$$(call SAY,$$(CC)   $$< $(1))
+	$$(Q)$$(COMPILE) $(ISA_FLAGS_$(1)) -o $$@ $$<
 endef
 $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
 
@@ -109,16 +119,112 @@ $(BUILD)/headers.ok: $(BUILD)/flags.txt
 	 fi; \
 	 touch $@
 
+# ---- running -------------------------------------------------------------------------------
+
+# A make that was given no -j builds on all cores where a person is waiting for the end.
+JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
+AGAIN = +@$(MAKE) --no-print-directory
+DEMO = $(BUILD)/ohmgrad info
+
+demo: deps ## installs what is missing, builds, trains LeNet three ways, prints the table
+	$(AGAIN) $(JOBS) all
+	$(DEMO)
+
+deps: ## installs the packages that are missing, as root or through sudo
+	@sh .ci/deps
+
 # ---- tests ---------------------------------------------------------------------------------
 
 run-tier: tests-binary
-	./$(TESTS) --tier=$(TIER) $(TEST_ARGS)
+	$(BUILD)/tests --tier=$(TIER) $(TEST_ARGS)
 
 check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
-	@$(MAKE) --no-print-directory run-tier TIER=quick
+	$(AGAIN) run-tier TIER=quick
 
-test: ## everything that runs on this machine
-	@$(MAKE) --no-print-directory run-tier TIER=slow
+test: deps ## everything that runs on this machine
+	$(AGAIN) $(JOBS) run-tier TIER=slow
+
+test-long: deps ## that, the long tests, and a minute of every fuzzer
+	$(AGAIN) $(JOBS) run-tier TIER=long
+	$(AGAIN) fuzz
+
+san: ## quick tests under ASan and UBSan, leaks included
+	$(AGAIN) BUILD=$(BUILD)/san SAN=1 tests-binary
+	+@leaks=1; \
+	 if ! ASAN_OPTIONS=detect_leaks=1 $(BUILD)/san/tests --gtest_list_tests >/dev/null 2>&1; then \
+	   echo "san: leak detection does not work on this machine and is off"; leaks=0; \
+	 fi; \
+	 ASAN_OPTIONS=detect_leaks=$$leaks UBSAN_OPTIONS=print_stacktrace=1 CK_TIMEOUT_MULTIPLIER=5 \
+	   $(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=1 run-tier TIER=quick
+
+layers: $(BUILD)/build_info.h ## include directions, file names, lengths, READMEs
+	@CC=$(CC) BUILD=$(BUILD) .ci/layers
+
+# ---- fuzzing -------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 60
+FUZZ_CC      ?= clang
+FUZZ_BIN     := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/%)
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=all -fsanitize=fuzzer
+
+$(FUZZ_BIN): $(BUILD)/%: $(OBJ)/tests/fuzz/%.o $(LIB)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(LIBS)
+
+fuzz-binaries: $(FUZZ_BIN)
+
+fuzz: ## tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS=60 each (clang)
+	+@if ! echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	     $(FUZZ_CC) $(FUZZ_FLAGS) -x c -o /dev/null - 2>/dev/null; then \
+	   echo "fuzz: SKIPPED, $(FUZZ_CC) with libFuzzer is not here (apt: clang libclang-rt-14-dev)"; \
+	 else \
+	   $(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=$(FUZZ_CC) \
+	     CFLAGS="$(FUZZ_FLAGS:fuzzer=fuzzer-no-link)" fuzz-binaries && \
+	   for name in $(notdir $(FUZZ_BIN)); do \
+	     BUILD=$(BUILD)/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) .ci/fuzz $$name || exit 1; \
+	   done; \
+	 fi
+
+# ---- measuring -----------------------------------------------------------------------------
+
+BENCH ?=
+BENCH_RUN = $(if $(BENCH),$(BUILD)/bench_$(BENCH),$(BENCH_BIN))
+
+bench: ## one JSON line per figure; BENCH=name runs profiling/bench_name alone
+	$(AGAIN) $(JOBS) $(PROGRAM) $(BENCH_RUN)
+	@for binary in $(BENCH_RUN); do $$binary $(BENCH_ARGS) || exit 1; done
+
+# ---- installing ----------------------------------------------------------------------------
+
+FOLDERS := kernels host models datasets
+SHARED   = $(wildcard models/*.yaml models/*/*.yaml models/*/*.csv)
+
+install: all ## library, headers, ohmgrad.pc, program, presets; PREFIX=/usr/local DESTDIR=
+	$(AGAIN) install-files
+
+install-files:
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib/
+	$(if $(PROGRAM),install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/)
+	for folder in $(FOLDERS); do \
+	  for header in $$folder/*.h; do \
+	    [ ! -e $$header ] || install -D -m 644 $$header \
+	      $(DESTDIR)$(PREFIX)/include/ohmgrad/$$header || exit 1; \
+	  done; \
+	done
+	for file in $(SHARED); do \
+	  install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/ohmgrad/$$file || exit 1; \
+	done
+	{ echo 'prefix=$(PREFIX)'; \
+	  echo 'compiler=$(CC)'; \
+	  echo 'Name: ohmgrad'; \
+	  echo 'Description: Straight-through training through a simulated analog chip'; \
+	  echo 'Version: 0.1.0'; \
+	  echo 'Cflags: -I$${prefix}/include/ohmgrad'; \
+	  echo 'Libs: -L$${prefix}/lib -lohmgrad $(LIBS) -fopenmp'; \
+	} > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ohmgrad.pc
+
+# ---- housekeeping --------------------------------------------------------------------------
 
 clean: ## removes build/
 	rm -rf $(BUILD)
@@ -126,6 +232,7 @@ clean: ## removes build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: run-tier check test clean help
+.PHONY: demo deps run-tier check test test-long san layers fuzz fuzz-binaries bench install \
+        install-files clean help
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
