@@ -49,7 +49,7 @@ PART_OBJ  := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(BENCH_SRC),$(wildcard prof
 BENCH_BIN := $(BENCH_SRC:profiling/%.c=$(BUILD)/%)
 
 LIB     := $(BUILD)/libohmgrad.a
-PROGRAM := $(if $(CLI_SRC),$(BUILD)/ohmgrad)
+PROGRAM := $(if $(filter %/main.c,$(CLI_SRC)),$(BUILD)/ohmgrad)
 TESTS   := $(BUILD)/tests
 
 all: $(LIB) $(PROGRAM) ## the library and the program, in build/

@@ -52,8 +52,9 @@ ohm_verdict ohm_compare_close_any(ohm_reals got, ohm_reals ref, size_t n, double
     if (!informative)
         return refuse(v, "the reference is all zero and proves nothing (n = %zu)", n);
     if (bad)
-        return refuse(v, "%zu of %zu differ; worst at %zu: got %.9g, reference %.9g, %.3g times "
-                         "the tolerance",
+        return refuse(v,
+                      "%zu of %zu differ; worst at %zu: got %.9g, reference %.9g, %.3g times "
+                      "the tolerance",
                       bad, n, v.worst, real_at(got, v.worst), real_at(ref, v.worst), v.statistic);
     return v;
 }
@@ -107,8 +108,9 @@ ohm_verdict ohm_compare_codes(const int32_t *got, const int32_t *ref, const doub
         if (apart != 1 && apart != -1)
             return refuse(v, "code %zu of %zu: got %d, reference %d", i, n, got[i], ref[i]);
         if (!(fabs(lsb[i] - threshold) <= tolerance_lsb))
-            return refuse(v, "code %zu of %zu: got %d, reference %d, but %.9g LSB is %.3g from "
-                             "the threshold %.1f (allowed %.3g)",
+            return refuse(v,
+                          "code %zu of %zu: got %d, reference %d, but %.9g LSB is %.3g from "
+                          "the threshold %.1f (allowed %.3g)",
                           i, n, got[i], ref[i], lsb[i], fabs(lsb[i] - threshold), threshold,
                           tolerance_lsb);
         v.differing++;
@@ -165,8 +167,8 @@ ohm_verdict ohm_compare_ks_any(ohm_reals x, size_t n, ohm_cdf *cdf, const void *
     free(s);
     double limit = sqrt(log(2 / alpha) / (2 * (double)n));
     if (!(v.statistic <= limit))
-        return refuse(v, "KS: D = %.5f at x = %.6g exceeds %.5f (n = %zu, alpha = %g)",
-                      v.statistic, worst_at, limit, n, alpha);
+        return refuse(v, "KS: D = %.5f at x = %.6g exceeds %.5f (n = %zu, alpha = %g)", v.statistic,
+                      worst_at, limit, n, alpha);
     return v;
 }
 
@@ -252,10 +254,11 @@ static ohm_verdict judge_moments(const moment_check *checks, int count, double a
     for (int i = 0; i < count; ++i) {
         double z = fabs(checks[i].got - checks[i].expected) / checks[i].se;
         if (!(z <= limit))
-            return refuse(v, "%s is %.7g, expected %.7g +- %.2g: z = %.2f exceeds %.2f "
-                             "(alpha = %g)",
-                          checks[i].what, checks[i].got, checks[i].expected, checks[i].se, z,
-                          limit, alpha);
+            return refuse(v,
+                          "%s is %.7g, expected %.7g +- %.2g: z = %.2f exceeds %.2f "
+                          "(alpha = %g)",
+                          checks[i].what, checks[i].got, checks[i].expected, checks[i].se, z, limit,
+                          alpha);
         v.statistic = fmax(v.statistic, z);
     }
     return v;

@@ -17,7 +17,7 @@
 
 typedef struct {
     bool pass;
-    size_t worst;    /* index of the largest excess over the tolerance; 0 where there is none */
+    size_t worst;     /* index of the largest excess over the tolerance; 0 where there is none */
     size_t differing; /* codes: elements one code apart; bits: elements that differ */
     double statistic; /* close: largest |got-ref| over its tolerance; KS: D; moments: largest |z| */
     char text[320];   /* why it failed; empty after a pass */

@@ -330,11 +330,12 @@ static bool parse_option(const char *arg, options *opt)
 
 static void print_usage(void)
 {
-    puts("usage: tests [--tier=quick|slow|long|hidden] [--gtest_filter=PATTERNS[-PATTERNS]]\n"
-         "             [--gtest_list_tests] [--gtest_output=xml:FILE] [--gtest_repeat=N]\n"
-         "             [--gtest_shuffle] [--gtest_random_seed=N]\n"
-         "Patterns match suite.name, know * and ?, and are joined by ':'. Without --tier, a filter\n"
-         "looks at all tiers and a plain run at quick and slow ones. The seed 0 is the clock.");
+    puts(
+        "usage: tests [--tier=quick|slow|long|hidden] [--gtest_filter=PATTERNS[-PATTERNS]]\n"
+        "             [--gtest_list_tests] [--gtest_output=xml:FILE] [--gtest_repeat=N]\n"
+        "             [--gtest_shuffle] [--gtest_random_seed=N]\n"
+        "Patterns match suite.name, know * and ?, and are joined by ':'. Without --tier, a filter\n"
+        "looks at all tiers and a plain run at quick and slow ones. The seed 0 is the clock.");
 }
 
 /* ---- main ---------------------------------------------------------------------------------- */

@@ -30,8 +30,10 @@ typedef struct {
     static void ohm_test_##suite_##_##name_(void);                                                 \
     static const ohm_test_case ohm_case_##suite_##_##name_ = {                                     \
         #suite_, #name_, __FILE__, __LINE__, tier_, ohm_test_##suite_##_##name_};                  \
-    __attribute__((used, section("ohm_tests"))) static const ohm_test_case                         \
-        *const ohm_entry_##suite_##_##name_ = &ohm_case_##suite_##_##name_;                        \
+    __attribute__((                                                                                \
+        used,                                                                                      \
+        section("ohm_tests"))) static const ohm_test_case *const ohm_entry_##suite_##_##name_ =    \
+        &ohm_case_##suite_##_##name_;                                                              \
     static void ohm_test_##suite_##_##name_(void)
 
 #define OHM_TEST(suite, name) OHM_TEST_DEFINE_(suite, name, OHM_TIER_QUICK)

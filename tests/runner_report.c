@@ -98,8 +98,7 @@ void ohm_report_last_line(const ohm_report_totals *t)
 {
     int bad = t->failures + t->errors;
     int percent = t->run ? 100 * (t->run - bad) / t->run : 100;
-    printf("%d%%: Checks: %d, Failures: %d, Errors: %d\n", percent, t->run, t->failures,
-           t->errors);
+    printf("%d%%: Checks: %d, Failures: %d, Errors: %d\n", percent, t->run, t->failures, t->errors);
 }
 
 /* ---- XML ----------------------------------------------------------------------------------- */

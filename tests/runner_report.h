@@ -7,7 +7,12 @@
 #include "tests/runner.h"
 
 /* FAILED: an assertion. ERROR: a signal, a time-out, a leak, an early exit. */
-typedef enum { OHM_OUTCOME_OK, OHM_OUTCOME_SKIPPED, OHM_OUTCOME_FAILED, OHM_OUTCOME_ERROR } ohm_test_outcome;
+typedef enum {
+    OHM_OUTCOME_OK,
+    OHM_OUTCOME_SKIPPED,
+    OHM_OUTCOME_FAILED,
+    OHM_OUTCOME_ERROR
+} ohm_test_outcome;
 
 typedef struct {
     const ohm_test_case *test;
