@@ -1,0 +1,158 @@
+#include "host/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+/* Reads to the end or one byte past the limit, whatever the size said: pipes have none. */
+static ohm_status read_all(int fd, char **data, size_t *bytes, const char *path, size_t limit)
+{
+    size_t room = 0, used = 0;
+    char *buffer = NULL;
+    for (;;) {
+        if (used + 1 >= room) {
+            room = room ? 2 * room : 65536;
+            if (room > limit + 2)
+                room = limit + 2;
+            char *grown = realloc(buffer, room);
+            if (!grown) {
+                free(buffer);
+                return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory for %zu bytes", path, room);
+            }
+            buffer = grown;
+        }
+        ssize_t got = read(fd, buffer + used, room - 1 - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            free(buffer);
+            return OHM_FAIL(OHM_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+        }
+        used += (size_t)got;
+        if (used > limit) {
+            free(buffer);
+            return OHM_FAIL(OHM_ERR_DATA, "%s: longer than %zu bytes, the most that is read here", path, limit);
+        }
+        if (got == 0)
+            break;
+    }
+    buffer[used] = 0;
+    *data = buffer;
+    *bytes = used;
+    return OHM_OK;
+}
+
+ohm_status ohm_file_read(char **data, size_t *bytes, const char *path, size_t limit)
+{
+    *data = NULL;
+    *bytes = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return OHM_FAIL(OHM_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    struct stat info;
+    ohm_status status;
+    if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode))
+        status = OHM_FAIL(OHM_ERR_IO, "%s: is a directory; name a file in it", path);
+    else
+        status = read_all(fd, data, bytes, path, limit);
+    close(fd);
+    return status;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static int write_part(int fd, const char *data, size_t bytes)
+{
+    while (bytes) {
+        ssize_t put = write(fd, data, bytes);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return -1;
+        data += put;
+        bytes -= (size_t)put;
+    }
+    return 0;
+}
+
+/* Writes, syncs and closes; 0, or -1 with errno. */
+static int write_parts(int fd, const ohm_file_part *parts, int count)
+{
+    int bad = 0;
+    for (int i = 0; i < count && !bad; i++)
+        bad = write_part(fd, parts[i].data, parts[i].bytes);
+    if (!bad)
+        bad = fsync(fd);
+    int why = errno;
+    if (close(fd) != 0 && !bad)
+        return -1;
+    errno = why;
+    return bad;
+}
+
+/* A rename lives on the disk only once its folder does. Some file systems refuse to sync a folder
+ * (EINVAL): then there is nothing more to do. */
+static int sync_folder(const char *path)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == path ? 1 : slash ? (size_t)(slash - path) : 0;
+    snprintf(folder, sizeof folder, "%.*s", (int)n, path);
+    int fd = open(n ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int bad = fsync(fd) != 0 && errno != EINVAL;
+    close(fd);
+    return bad ? -1 : 0;
+}
+
+static int open_temporary(char *temporary, size_t bytes, const char *path)
+{
+    for (int i = 0; i < 1000; i++) {
+        snprintf(temporary, bytes, "%s.tmp-%ld-%d", path, (long)getpid(), i);
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+    }
+    return -1;
+}
+
+ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count)
+{
+    char temporary[4096];
+    if (strlen(path) + 40 > sizeof temporary)
+        return OHM_FAIL(OHM_ERR_IO, "the path of %zu bytes is too long to write to", strlen(path));
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is %s, not a file that can be replaced; choose another name", path,
+                        S_ISDIR(info.st_mode) ? "a directory" : "a device or pipe");
+    int fd = open_temporary(temporary, sizeof temporary, path);
+    if (fd < 0)
+        return OHM_FAIL(OHM_ERR_IO, "%s: cannot write here: %s", path, strerror(errno));
+    if (write_parts(fd, parts, count) != 0 || rename(temporary, path) != 0) {
+        int why = errno;
+        unlink(temporary);
+        return OHM_FAIL(OHM_ERR_IO, "%s: cannot write: %s", path, strerror(why));
+    }
+    if (sync_folder(path) != 0)
+        return OHM_FAIL(OHM_ERR_IO, "%s: written, but its folder cannot be synced: %s", path, strerror(errno));
+    return OHM_OK;
+}
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char *name)
+{
+    const char *slash = strrchr(of, '/');
+    int folder = name[0] == '/' || !slash ? 0 : (int)(slash - of) + 1;
+    int used = snprintf(path, bytes, "%.*s%s", folder, of, name);
+    if (used < 0 || (size_t)used >= bytes)
+        return OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is longer than %zu bytes", name, bytes - 1);
+    return OHM_OK;
+}
