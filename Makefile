@@ -197,7 +197,8 @@ bench: ## one JSON line per figure; BENCH=name runs profiling/bench_name alone
 # ---- installing ----------------------------------------------------------------------------
 
 FOLDERS := kernels host models datasets
-SHARED   = $(wildcard models/*.yaml models/*/*.yaml models/*/*.csv)
+CHIPS    = $(wildcard models/hardware/*.yaml models/hardware/*.csv)
+EXAMPLES = $(wildcard models/*.yaml)
 
 install: all ## library, headers, ohmgrad.pc, program, presets; PREFIX=/usr/local DESTDIR=
 	$(AGAIN) install-files
@@ -212,9 +213,9 @@ install-files:
 	      $(DESTDIR)$(PREFIX)/include/ohmgrad/$$header || exit 1; \
 	  done; \
 	done
-	for file in $(SHARED); do \
-	  install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/ohmgrad/$$file || exit 1; \
-	done
+	install -d $(DESTDIR)$(PREFIX)/share/ohmgrad/hardware $(DESTDIR)$(PREFIX)/share/ohmgrad/examples
+	$(if $(CHIPS),install -m 644 $(CHIPS) $(DESTDIR)$(PREFIX)/share/ohmgrad/hardware/)
+	$(if $(EXAMPLES),install -m 644 $(EXAMPLES) $(DESTDIR)$(PREFIX)/share/ohmgrad/examples/)
 	{ echo 'prefix=$(PREFIX)'; \
 	  echo 'compiler=$(CC)'; \
 	  echo 'Name: ohmgrad'; \
