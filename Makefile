@@ -24,7 +24,7 @@ SAN_ON   := -w -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-re
 BASE     := -std=c11 -D_GNU_SOURCE $(OPTIMISE) -g -ffp-contract=off -fno-math-errno -fopenmp \
             -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(SAN)),$(SAN_ON))
 COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) -MMD -MP -c
-LIBS     := -lopenblas -lyaml -lcjson -lm -ldl -lpthread
+LIBS     := -lopenblas -lyaml -lcjson -lmd -lm -ldl -lpthread
 
 # One object per instruction set for kernels/*_simd.c (kernels/cpu.h).
 ISA_FLAGS_base   := -DOHM_ISA=base
@@ -110,7 +110,7 @@ $(BUILD)/build_info.h: FORCE
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(BUILD)/headers.ok: $(BUILD)/flags.txt
-	@for h in stdio.h cblas.h yaml.h cjson/cJSON.h; do \
+	@for h in stdio.h cblas.h yaml.h cjson/cJSON.h sha256.h; do \
 	  echo "#include <$$h>" | $(CC) $(CFLAGS) -E -x c - >/dev/null 2>&1 || missing="$$missing $$h"; \
 	 done; \
 	 if [ -n "$$missing" ]; then \
