@@ -111,6 +111,14 @@ static ohm_status walk_experiment(ohm_config *config, const ohm_yaml *yaml)
     return ohm_yaml_at(yaml, chip, select_chip(config, name, ohm_yaml_path(yaml)));
 }
 
+static ohm_status read_document(ohm_config *config, ohm_yaml *yaml, const char *name)
+{
+    ohm_status status = walk_experiment(config, yaml);
+    if (status == OHM_OK && (status = ohm_config_check(config)) != OHM_OK)
+        ohm_error_prefix(status, "%s", name);
+    return status;
+}
+
 ohm_status ohm_config_read(ohm_config *config, const char *path)
 {
     OHM_TRY(set_defaults(config));
@@ -118,10 +126,18 @@ ohm_status ohm_config_read(ohm_config *config, const char *path)
         return OHM_OK;
     ohm_yaml *yaml;
     OHM_TRY(ohm_yaml_open(&yaml, path));
-    ohm_status status = walk_experiment(config, yaml);
+    ohm_status status = read_document(config, yaml, path);
     ohm_yaml_close(yaml);
-    if (status == OHM_OK && (status = ohm_config_check(config)) != OHM_OK)
-        ohm_error_prefix(status, "%s", path);
+    return status;
+}
+
+ohm_status ohm_config_parse(ohm_config *config, const char *text, size_t bytes, const char *name)
+{
+    ohm_yaml *yaml;
+    OHM_TRY(set_defaults(config));
+    OHM_TRY(ohm_yaml_parse(&yaml, text, bytes, name));
+    ohm_status status = read_document(config, yaml, name);
+    ohm_yaml_close(yaml);
     return status;
 }
 

@@ -61,6 +61,8 @@ extern const ohm_option_table ohm_hardware_options; /* keys of one chip */
 /* Reads an experiment. `hardware:` is a preset name, a path to a hardware YAML (relative to the
  * file that names it), a mapping (with `base:`), or `none`. NULL path: all defaults. */
 ohm_status ohm_config_read(ohm_config *config, const char *path);
+/* The same from memory; `name` stands for the path in messages. */
+ohm_status ohm_config_parse(ohm_config *config, const char *text, size_t bytes, const char *name);
 /* Reads a chip: a preset's name or a YAML path. */
 ohm_status ohm_hardware_read(ohm_hardware *hardware, const char *name_or_path);
 /* Applies "key=value". Experiment: hardware keys carry the prefix "hardware."; `hardware=NAME` replaces the chip. */
