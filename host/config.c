@@ -8,19 +8,15 @@
 #include "host/config_hardware.h"
 #include "host/config_yaml.h"
 
-#define AT(member) offsetof(ohm_config, member), sizeof(((ohm_config *)0)->member)
-#define INT(key, low, high, fallback, unit, help) {#key, OHM_OPTION_INT, AT(key), low, high, "", fallback, unit, help}
-#define INT64(key, low, high, fallback, unit, help) {#key, OHM_OPTION_INT64, AT(key), low, high, "", fallback, unit, help}
-#define REAL(key, low, high, fallback, unit, help) {#key, OHM_OPTION_REAL, AT(key), low, high, "", fallback, unit, help}
-#define BOOL(key, fallback, help) {#key, OHM_OPTION_BOOL, AT(key), 0, 1, "", fallback, "", help}
-#define CHOICE(key, choices, fallback, help) {#key, OHM_OPTION_CHOICE, AT(key), 0, 0, choices, fallback, "", help}
-#define TEXT(key, fallback, help) {#key, OHM_OPTION_TEXT, AT(key), 0, 0, "", fallback, "", help}
+#define OHM_ROWS_OF ohm_config
+#include "host/option_rows.h"
 
 static const ohm_option rows[] = {
     TEXT(name, "experiment", "what the run is called in reports"),
     INT64(seed, 0, 4294967295.0, "1", "", "seed of weights, order of images and noise"),
     INT(threads, 0, 1024, "0", "threads", "0 is one per core"),
-    CHOICE(device, "auto|cpu|cuda", "auto", "where to compute; auto takes the best that this build and machine have"),
+    CHOICE(device, "auto|cpu|cuda", "auto",
+           "where to compute; auto takes the best that this build and machine have"),
 
     CHOICE(network.kind, "mlp|lenet5|vgg8|vgg11|resnet20|resnet18", "mlp", "the network"),
     INT(network.width, 1, 65536, "128", "units", "mlp: units of a hidden layer"),
@@ -35,13 +31,17 @@ static const ohm_option rows[] = {
     INT(data.test_limit, 0, 1e9, "0", "images", "use so many test images; 0 is all"),
 
     CHOICE(train.mode, "baseline|full|detach|nograd", "nograd",
-           "gradient: no chip, through the simulator, straight-through, straight-through without the clean product"),
-    CHOICE(train.policy, "recompute|save", "recompute", "full: draw the noise again in the backward pass, or keep it"),
+           "gradient: no chip, through the simulator, straight-through, straight-through without "
+           "the clean product"),
+    CHOICE(train.policy, "recompute|save", "recompute",
+           "full: draw the noise again in the backward pass, or keep it"),
     INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs instead"),
     INT(train.epochs, 0, 1e6, "10", "epochs", "length of the run where train.steps is 0"),
     INT(train.batch, 1, 1e6, "64", "images", "images per optimiser step"),
-    INT(train.micro_batch, 0, 1e6, "0", "images", "images per forward pass, a divisor of train.batch; 0 is all of it"),
-    CHOICE(train.optimiser, "sgd|adam|adamw", "sgd", "sgd has momentum; adamw decays weights apart from the gradient"),
+    INT(train.micro_batch, 0, 1e6, "0", "images",
+        "images per forward pass, a divisor of train.batch; 0 is all of it"),
+    CHOICE(train.optimiser, "sgd|adam|adamw", "sgd",
+           "sgd has momentum; adamw decays weights apart from the gradient"),
     CHOICE(train.schedule, "constant|cosine|step", "cosine", "how the learning rate falls"),
     REAL(train.lr, 0, 1e3, "0.05", "", "learning rate after warm-up"),
     REAL(train.momentum, 0, 0.999999, "0.9", "", "sgd"),
@@ -51,19 +51,22 @@ static const ohm_option rows[] = {
     REAL(train.weight_decay, 0, 10, "0", "", "of weights, not of biases, norms and ranges"),
     BOOL(train.nesterov, "false", "sgd: Nesterov's momentum"),
     INT(train.warmup_steps, 0, 1e9, "0", "steps", "linear warm-up"),
-    INT(train.milestone_steps, 1, 1e9, "1000", "steps", "step schedule: the rate falls every so many steps"),
+    INT(train.milestone_steps, 1, 1e9, "1000", "steps",
+        "step schedule: the rate falls every so many steps"),
     REAL(train.gamma, 0, 1, "0.1", "", "step schedule: by this factor"),
     REAL(train.lr_final, 0, 1, "0", "(of train.lr)", "cosine: where it ends"),
     REAL(train.clip_norm, 0, 1e12, "0", "", "largest norm of the gradient; 0 is off"),
     REAL(train.label_smoothing, 0, 0.999, "0", "", "share of the target spread over all classes"),
-    INT(train.calibration_batches, 1, 1e6, "4", "batches", "before step 0, for calibrated and learned ranges"),
+    INT(train.calibration_batches, 1, 1e6, "4", "batches",
+        "before step 0, for calibrated and learned ranges"),
     INT(train.eval_every, 0, 1e9, "0", "steps", "0 evaluates only at the end"),
     INT(train.checkpoint_every, 0, 1e9, "0", "steps", "0 writes only at the end"),
     INT(train.log_every, 0, 1e9, "10", "steps", "0 logs only at the end"),
     INT(train.keep, 2, 1e6, "2", "checkpoints", "older ones are removed"),
     BOOL(train.noisy_first, "true", "run the first layer on the chip too"),
     BOOL(train.noisy_last, "true", "run the last layer on the chip too"),
-    INT64(train.workspace_mib, 1, 1 << 20, "256", "MiB", "bound of patches and simulator workspace"),
+    INT64(train.workspace_mib, 1, 1 << 20, "256", "MiB",
+          "bound of patches and simulator workspace"),
 
     INT(eval.chips, 1, 1e6, "10", "chips", "chip instances of an evaluation"),
     INT(eval.batch, 1, 1e6, "256", "images", "images per evaluation pass"),
@@ -107,7 +110,9 @@ static ohm_status walk_experiment(ohm_config *config, const ohm_yaml *yaml)
     }
     const char *name = ohm_yaml_text(yaml, chip);
     if (!name)
-        return ohm_yaml_at(yaml, chip, OHM_FAIL(OHM_ERR_CONFIG, "key 'hardware': give a preset, a file, a mapping or none"));
+        return ohm_yaml_at(
+            yaml, chip,
+            OHM_FAIL(OHM_ERR_CONFIG, "key 'hardware': give a preset, a file, a mapping or none"));
     return ohm_yaml_at(yaml, chip, select_chip(config, name, ohm_yaml_path(yaml)));
 }
 
@@ -149,7 +154,9 @@ ohm_status ohm_config_set(ohm_config *config, const char *assignment)
         return select_chip(config, assignment + 9, NULL);
     if (!strncmp(assignment, "hardware.", 9)) {
         if (!config->hardware_enabled)
-            return OHM_FAIL(OHM_ERR_CONFIG, "'%.80s': this experiment has no chip; set hardware=NAME first", assignment);
+            return OHM_FAIL(OHM_ERR_CONFIG,
+                            "'%.80s': this experiment has no chip; set hardware=NAME first",
+                            assignment);
         return ohm_hardware_set(&config->hardware, assignment + 9);
     }
     if (!equals || equals == assignment || (size_t)(equals - assignment) >= sizeof key)
@@ -164,11 +171,17 @@ ohm_status ohm_config_check(const ohm_config *config)
 {
     int batch = config->train.batch, micro = config->train.micro_batch;
     if (config->train.steps == 0 && config->train.epochs == 0)
-        return OHM_FAIL(OHM_ERR_CONFIG, "keys 'train.steps', 'train.epochs': both are 0; set one of them");
+        return OHM_FAIL(OHM_ERR_CONFIG,
+                        "keys 'train.steps', 'train.epochs': both are 0; set one of them");
     if (micro && batch % micro)
-        return OHM_FAIL(OHM_ERR_CONFIG, "key 'train.micro_batch': %d does not divide train.batch = %d; give a divisor or 0", micro, batch);
+        return OHM_FAIL(
+            OHM_ERR_CONFIG,
+            "key 'train.micro_batch': %d does not divide train.batch = %d; give a divisor or 0",
+            micro, batch);
     if (config->train.nesterov && config->train.momentum <= 0)
-        return OHM_FAIL(OHM_ERR_CONFIG, "key 'train.nesterov': needs train.momentum above 0; set it, or nesterov to false");
+        return OHM_FAIL(
+            OHM_ERR_CONFIG,
+            "key 'train.nesterov': needs train.momentum above 0; set it, or nesterov to false");
     if (!config->hardware_enabled)
         return OHM_OK;
     ohm_status status = ohm_hardware_check(&config->hardware);

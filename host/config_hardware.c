@@ -1,10 +1,10 @@
 #include "host/config_hardware.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host/config.h"
 #include "host/config_presets.h"
@@ -37,12 +37,14 @@ static int names_file(const char *key, const char *value)
 /* An absolute path, so that the effective configuration can be read from any folder. */
 static ohm_status resolve(char *path, size_t bytes, const char *from, const char *value)
 {
-    char beside[PATH_MAX], here[PATH_MAX];
+    char beside[PATH_MAX], real[PATH_MAX];
     OHM_TRY(ohm_file_beside(beside, sizeof beside, from, value));
-    if (beside[0] != '/' && !getcwd(here, sizeof here))
-        return OHM_FAIL(OHM_ERR_IO, "'%s': the working directory has no name any more", value);
-    int used = snprintf(path, bytes, "%s%s%s", beside[0] == '/' ? "" : here, beside[0] == '/' ? "" : "/", beside);
-    return used >= 0 && (size_t)used < bytes ? OHM_OK : OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is too long", value);
+    if (!realpath(beside, real))
+        return OHM_FAIL(OHM_ERR_IO, "%s: cannot open: %s", beside, strerror(errno));
+    int used = snprintf(path, bytes, "%s", real);
+    return used >= 0 && (size_t)used < bytes
+               ? OHM_OK
+               : OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is too long", real);
 }
 
 static ohm_status load_rows(ohm_device_table *rows, const char *key, const char *path)
@@ -60,7 +62,9 @@ static ohm_status set_key(void *context, const char *key, const char *value)
     ohm_hardware *hardware = target->hardware;
     char path[OHM_PATH_BYTES];
     if (names_file(key, value)) {
-        OHM_TRY(resolve(path, sizeof path, target->from, value));
+        ohm_status status = resolve(path, sizeof path, target->from, value);
+        if (status != OHM_OK)
+            return ohm_error_prefix(status, "key '%s'", key);
         value = path;
     }
     OHM_TRY(ohm_option_set(&ohm_hardware_options, hardware, key, value));
@@ -73,7 +77,8 @@ static ohm_status set_key(void *context, const char *key, const char *value)
 
 /* ---- files --------------------------------------------------------------------------------- */
 
-static ohm_status load_file(ohm_hardware *hardware, const char *name_or_path, const char *from, const chain *below);
+static ohm_status load_file(ohm_hardware *hardware, const char *name_or_path, const char *from,
+                            const chain *below);
 
 static ohm_status set_defaults(ohm_hardware *hardware)
 {
@@ -81,12 +86,16 @@ static ohm_status set_defaults(ohm_hardware *hardware)
     return ohm_option_defaults(&ohm_hardware_options, hardware);
 }
 
-static ohm_status walk_chip(ohm_hardware *hardware, const ohm_yaml *yaml, int mapping, const chain *below)
+static ohm_status walk_chip(ohm_hardware *hardware, const ohm_yaml *yaml, int mapping,
+                            const chain *below)
 {
     int base = ohm_yaml_find(yaml, mapping, "base");
     const char *name = base ? ohm_yaml_text(yaml, base) : "ideal";
     if (!name)
-        return ohm_yaml_at(yaml, base, OHM_FAIL(OHM_ERR_CONFIG, "key 'base': has no value; name a preset or a file, or remove the key"));
+        return ohm_yaml_at(
+            yaml, base,
+            OHM_FAIL(OHM_ERR_CONFIG,
+                     "key 'base': has no value; name a preset or a file, or remove the key"));
     if (base)
         OHM_TRY(ohm_yaml_at(yaml, base, load_file(hardware, name, ohm_yaml_path(yaml), below)));
     else
@@ -109,13 +118,16 @@ static ohm_status check_chain(const char *path, const chain *below)
     int depth = 0;
     for (const chain *at = below; at; at = at->next, depth++)
         if (!strcmp(at->path, path))
-            return OHM_FAIL(OHM_ERR_CONFIG, "key 'base': %s is its own base; end the chain in a preset", path);
+            return OHM_FAIL(OHM_ERR_CONFIG,
+                            "key 'base': %s is its own base; end the chain in a preset", path);
     if (depth >= BASE_DEPTH)
-        return OHM_FAIL(OHM_ERR_CONFIG, "key 'base': more than %d files deep; shorten the chain", BASE_DEPTH);
+        return OHM_FAIL(OHM_ERR_CONFIG, "key 'base': more than %d files deep; shorten the chain",
+                        BASE_DEPTH);
     return OHM_OK;
 }
 
-static ohm_status load_file(ohm_hardware *hardware, const char *name_or_path, const char *from, const chain *below)
+static ohm_status load_file(ohm_hardware *hardware, const char *name_or_path, const char *from,
+                            const chain *below)
 {
     char found[PATH_MAX], real[PATH_MAX];
     if (ohm_preset_is_path(name_or_path))

@@ -9,8 +9,9 @@
 
 #include "host/config.h"
 
-/* The folders, in the order they are searched; those that start with a slash lie beside the program's. */
-static const char *const folders[] = {"/../models/hardware", "/../share/ohmgrad/hardware", "models/hardware"};
+/* The folders in the order of search; a leading slash stands for the folder of the program. */
+static const char *const folders[] = {"/../models/hardware", "/../share/ohmgrad/hardware",
+                                      "models/hardware"};
 enum { FOLDERS = sizeof folders / sizeof folders[0], NAMES_MAX = 1024 };
 
 static int folder_path(char *path, size_t bytes, int index)
@@ -39,17 +40,20 @@ static ohm_status refuse_preset(const char *name)
     char **names, list[512] = "";
     OHM_TRY(ohm_hardware_presets(&names));
     for (char **at = names; *at; at++)
-        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", at == names ? "" : ", ", *at);
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", at == names ? "" : ", ",
+                 *at);
     ohm_strings_free(names);
-    return OHM_FAIL(OHM_ERR_CONFIG, "no chip '%.80s'; give a file ending in .yaml, or one of: %s", name,
-                    list[0] ? list : "(no preset folder found: run from the source tree)");
+    return OHM_FAIL(OHM_ERR_CONFIG, "no chip '%.80s'; give a file ending in .yaml, or one of: %s",
+                    name, list[0] ? list : "(no preset folder found: run from the source tree)");
 }
 
 ohm_status ohm_preset_find(char *path, size_t bytes, const char *name)
 {
     if (ohm_preset_is_path(name)) {
         int used = snprintf(path, bytes, "%s", name);
-        return used >= 0 && (size_t)used < bytes ? OHM_OK : OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is too long", name);
+        return used >= 0 && (size_t)used < bytes
+                   ? OHM_OK
+                   : OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is too long", name);
     }
     char folder[PATH_MAX];
     for (int i = 0; i < FOLDERS && name[0]; i++) {

@@ -17,16 +17,19 @@ struct ohm_yaml {
 /* ---- the document -------------------------------------------------------------------------- */
 
 #define FAIL_AT(name, mark, ...)                                                                   \
-    ohm_error_prefix(OHM_FAIL(OHM_ERR_CONFIG, __VA_ARGS__), "%s:%zu:%zu", name, (mark).line + 1, (mark).column + 1)
+    ohm_error_prefix(OHM_FAIL(OHM_ERR_CONFIG, __VA_ARGS__), "%s:%zu:%zu", name, (mark).line + 1,   \
+                     (mark).column + 1)
 
 static ohm_status refuse_syntax(const yaml_parser_t *parser, const char *name)
 {
     if (parser->error == YAML_MEMORY_ERROR)
         return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory to read it", name);
     if (parser->error == YAML_READER_ERROR)
-        return OHM_FAIL(OHM_ERR_CONFIG, "%s: byte %zu is no UTF-8 text (%s); save the file as UTF-8", name,
+        return OHM_FAIL(OHM_ERR_CONFIG,
+                        "%s: byte %zu is no UTF-8 text (%s); save the file as UTF-8", name,
                         parser->problem_offset, parser->problem);
-    return FAIL_AT(name, parser->problem_mark, "no YAML: %s", parser->problem ? parser->problem : "syntax error");
+    return FAIL_AT(name, parser->problem_mark, "no YAML: %s",
+                   parser->problem ? parser->problem : "syntax error");
 }
 
 static void start_parser(yaml_parser_t *parser, const char *text, size_t bytes)
@@ -46,7 +49,8 @@ static ohm_status screen_event(screen *seen, const yaml_event_t *event, const ch
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
         if (seen->documents++)
-            return FAIL_AT(name, event->start_mark, "a second document; keep one document to a file");
+            return FAIL_AT(name, event->start_mark,
+                           "a second document; keep one document to a file");
         break;
     case YAML_ALIAS_EVENT:
         return FAIL_AT(name, event->start_mark, "an alias (*); write the value out");
@@ -72,11 +76,14 @@ static ohm_status screen_event(screen *seen, const yaml_event_t *event, const ch
         break;
     }
     if (anchor)
-        return FAIL_AT(name, event->start_mark, "an anchor (&); write the value where it is needed");
+        return FAIL_AT(name, event->start_mark,
+                       "an anchor (&); write the value where it is needed");
     if (tag)
-        return FAIL_AT(name, event->start_mark, "a tag (!); types follow from the key, leave it out");
+        return FAIL_AT(name, event->start_mark,
+                       "a tag (!); types follow from the key, leave it out");
     if (seen->depth > OHM_YAML_DEPTH)
-        return FAIL_AT(name, event->start_mark, "nested deeper than %d levels; no key needs that", OHM_YAML_DEPTH);
+        return FAIL_AT(name, event->start_mark, "nested deeper than %d levels; no key needs that",
+                       OHM_YAML_DEPTH);
     return OHM_OK;
 }
 
@@ -104,7 +111,8 @@ static ohm_status screen_text(const char *text, size_t bytes, const char *name)
     return status;
 }
 
-static ohm_status load_document(yaml_document_t *document, const char *text, size_t bytes, const char *name)
+static ohm_status load_document(yaml_document_t *document, const char *text, size_t bytes,
+                                const char *name)
 {
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
@@ -186,7 +194,8 @@ int ohm_yaml_is_mapping(const ohm_yaml *yaml, int node)
 const char *ohm_yaml_text(const ohm_yaml *yaml, int node)
 {
     const yaml_node_t *n = node_at(yaml, node);
-    if (n->type != YAML_SCALAR_NODE || strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
+    if (n->type != YAML_SCALAR_NODE ||
+        strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
         return NULL;
     const char *text = (const char *)n->data.scalar.value;
     int null = !*text || !strcmp(text, "~") || !strcasecmp(text, "null");
@@ -196,7 +205,8 @@ const char *ohm_yaml_text(const ohm_yaml *yaml, int node)
 int ohm_yaml_find(const ohm_yaml *yaml, int mapping, const char *key)
 {
     const yaml_node_t *m = node_at(yaml, mapping);
-    for (const yaml_node_pair_t *pair = m->data.mapping.pairs.start; pair < m->data.mapping.pairs.top; pair++) {
+    for (const yaml_node_pair_t *pair = m->data.mapping.pairs.start;
+         pair < m->data.mapping.pairs.top; pair++) {
         const char *text = ohm_yaml_text(yaml, pair->key);
         if (text && !strcmp(text, key))
             return pair->value;
@@ -207,12 +217,15 @@ int ohm_yaml_find(const ohm_yaml *yaml, int mapping, const char *key)
 ohm_status ohm_yaml_at(const ohm_yaml *yaml, int node, ohm_status code)
 {
     yaml_mark_t mark = node_at(yaml, node)->start_mark;
-    return code == OHM_OK ? OHM_OK : ohm_error_prefix(code, "%s:%zu:%zu", yaml->path, mark.line + 1, mark.column + 1);
+    return code == OHM_OK
+               ? OHM_OK
+               : ohm_error_prefix(code, "%s:%zu:%zu", yaml->path, mark.line + 1, mark.column + 1);
 }
 
 /* ---- the walk ------------------------------------------------------------------------------ */
 
-#define REFUSE(yaml, node, ...) return ohm_yaml_at(yaml, node, OHM_FAIL(OHM_ERR_CONFIG, __VA_ARGS__))
+#define REFUSE(yaml, node, ...)                                                                    \
+    return ohm_yaml_at(yaml, node, OHM_FAIL(OHM_ERR_CONFIG, __VA_ARGS__))
 
 typedef struct {
     const ohm_yaml *yaml;
@@ -235,10 +248,12 @@ static ohm_status join_list(const walk *w, char *text, size_t bytes, const char 
 {
     const yaml_node_t *list = node_at(w->yaml, node);
     size_t used = (size_t)snprintf(text, bytes, "[");
-    for (const yaml_node_item_t *item = list->data.sequence.items.start; item < list->data.sequence.items.top; item++) {
+    for (const yaml_node_item_t *item = list->data.sequence.items.start;
+         item < list->data.sequence.items.top; item++) {
         const char *value = ohm_yaml_text(w->yaml, *item);
         if (!value || value[strcspn(value, ",[] ")])
-            REFUSE(w->yaml, *item, "key '%s': the list holds something that is no number; write [1, 2.5]", key);
+            REFUSE(w->yaml, *item,
+                   "key '%s': the list holds something that is no number; write [1, 2.5]", key);
         used += (size_t)snprintf(text + used, bytes - used, "%s%s", used > 1 ? ", " : "", value);
         if (used + 2 > bytes)
             REFUSE(w->yaml, *item, "key '%s': the list is too long; give at most 8 numbers", key);
@@ -254,8 +269,9 @@ static ohm_status walk_value(const walk *w, const char *key, int node)
     const yaml_node_t *n = node_at(w->yaml, node);
     const char *text = ohm_yaml_text(w->yaml, node);
     if (!row && row_below(w->table, key))
-        REFUSE(w->yaml, node, "key '%s': holds keys of its own; write '%s: {%s: %s}' or remove it", key, key,
-               row_below(w->table, key)->key + strlen(key) + 1, row_below(w->table, key)->fallback);
+        REFUSE(w->yaml, node, "key '%s': holds keys of its own; write '%s: {%s: %s}' or remove it",
+               key, key, row_below(w->table, key)->key + strlen(key) + 1,
+               row_below(w->table, key)->fallback);
     if (row && n->type == YAML_MAPPING_NODE)
         REFUSE(w->yaml, node, "key '%s': takes one value, not a mapping", key);
     if (row && n->type == YAML_SEQUENCE_NODE) {
@@ -270,14 +286,16 @@ static ohm_status walk_value(const walk *w, const char *key, int node)
 }
 
 /* Keys before this one are known and met once, so there are few of them. */
-static ohm_status check_unique(const walk *w, const yaml_node_t *mapping, const yaml_node_pair_t *pair)
+static ohm_status check_unique(const walk *w, const yaml_node_t *mapping,
+                               const yaml_node_pair_t *pair)
 {
     const char *key = ohm_yaml_text(w->yaml, pair->key);
     if (!key)
         REFUSE(w->yaml, pair->key, "a key that is no word; write lines of 'key: value'");
     for (const yaml_node_pair_t *other = mapping->data.mapping.pairs.start; other < pair; other++)
         if (!strcmp(key, ohm_yaml_text(w->yaml, other->key)))
-            REFUSE(w->yaml, pair->key, "key '%.80s' is set a second time, first in line %zu; keep one of them", key,
+            REFUSE(w->yaml, pair->key,
+                   "key '%.80s' is set a second time, first in line %zu; keep one of them", key,
                    node_at(w->yaml, other->key)->start_mark.line + 1);
     return OHM_OK;
 }
@@ -285,7 +303,8 @@ static ohm_status check_unique(const walk *w, const yaml_node_t *mapping, const 
 static ohm_status walk_mapping(const walk *w, const char *prefix, int node)
 {
     const yaml_node_t *mapping = node_at(w->yaml, node);
-    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start; pair < mapping->data.mapping.pairs.top; pair++) {
+    for (const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+         pair < mapping->data.mapping.pairs.top; pair++) {
         OHM_TRY(check_unique(w, mapping, pair));
         char key[KEY_BYTES];
         const char *name = ohm_yaml_text(w->yaml, pair->key);
@@ -294,8 +313,8 @@ static ohm_status walk_mapping(const walk *w, const char *prefix, int node)
         snprintf(key, sizeof key, "%s%s%.80s", prefix, *prefix ? "." : "", name);
         int dotted = strchr(name, '.') != NULL; /* "adc.bits: 8" could set a key twice */
         if (dotted && ohm_option_find(w->table, key))
-            REFUSE(w->yaml, pair->key, "key '%s': nest it in the file, '%.*s: {%s: ...}'", key, (int)strcspn(key, "."), key,
-                   strchr(key, '.') + 1);
+            REFUSE(w->yaml, pair->key, "key '%s': nest it in the file, '%.*s: {%s: ...}'", key,
+                   (int)strcspn(key, "."), key, strchr(key, '.') + 1);
         if (ohm_yaml_is_mapping(w->yaml, pair->value) && !*prefix && row_below(w->table, key))
             OHM_TRY(walk_mapping(w, key, pair->value));
         else
@@ -304,7 +323,8 @@ static ohm_status walk_mapping(const walk *w, const char *prefix, int node)
     return OHM_OK;
 }
 
-ohm_status ohm_yaml_walk(const ohm_yaml *yaml, int mapping, const ohm_option_table *table, const ohm_yaml_sink *sink)
+ohm_status ohm_yaml_walk(const ohm_yaml *yaml, int mapping, const ohm_option_table *table,
+                         const ohm_yaml_sink *sink)
 {
     walk w = {yaml, table, sink};
     return walk_mapping(&w, "", mapping);

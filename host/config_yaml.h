@@ -17,7 +17,7 @@ ohm_status ohm_yaml_parse(ohm_yaml **yaml, const char *text, size_t bytes, const
 void ohm_yaml_close(ohm_yaml *yaml); /* NULL-safe */
 const char *ohm_yaml_path(const ohm_yaml *yaml);
 
-int ohm_yaml_root(const ohm_yaml *yaml);                           /* always a mapping */
+int ohm_yaml_root(const ohm_yaml *yaml); /* always a mapping */
 int ohm_yaml_is_mapping(const ohm_yaml *yaml, int node);
 int ohm_yaml_find(const ohm_yaml *yaml, int mapping, const char *key); /* the value's node, or 0 */
 /* The text of a scalar; NULL for null, empty, a list or a mapping. */
@@ -34,6 +34,7 @@ typedef struct {
 
 /* Hands every value below `mapping` to the sink under its dotted key, in the order of the file,
  * and stops at the first that is unknown, set twice, null, or of the wrong kind. */
-ohm_status ohm_yaml_walk(const ohm_yaml *yaml, int mapping, const ohm_option_table *table, const ohm_yaml_sink *sink);
+ohm_status ohm_yaml_walk(const ohm_yaml *yaml, int mapping, const ohm_option_table *table,
+                         const ohm_yaml_sink *sink);
 
 #endif

@@ -30,14 +30,22 @@ static ohm_status add_row(ohm_device_table *table, const char *line, const char 
 {
     double target, mean, sigma;
     const char *at = line;
-    if (!read_number(&target, &at, ',') || !read_number(&mean, &at, ',') || !read_number(&sigma, &at, 0))
-        return OHM_FAIL(OHM_ERR_DATA, "%s:%d: no row; write three numbers: target, mean, sigma in uS", name, number);
+    if (!read_number(&target, &at, ',') || !read_number(&mean, &at, ',') ||
+        !read_number(&sigma, &at, 0))
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "%s:%d: no row; write three numbers: target, mean, sigma in uS", name,
+                        number);
     if (target < 0 || mean < 0 || sigma < 0)
-        return OHM_FAIL(OHM_ERR_DATA, "%s:%d: a negative conductance or sigma; write numbers of 0 or more", name, number);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "%s:%d: a negative conductance or sigma; write numbers of 0 or more", name,
+                        number);
     if (table->count && target <= table->target_us[table->count - 1])
-        return OHM_FAIL(OHM_ERR_DATA, "%s:%d: target %g does not exceed the row before; sort rows by target", name, number, target);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "%s:%d: target %g does not exceed the row before; sort rows by target",
+                        name, number, target);
     if (table->count == OHM_TABLE_ROWS)
-        return OHM_FAIL(OHM_ERR_DATA, "%s:%d: more than %d rows; thin the table out", name, number, OHM_TABLE_ROWS);
+        return OHM_FAIL(OHM_ERR_DATA, "%s:%d: more than %d rows; thin the table out", name, number,
+                        OHM_TABLE_ROWS);
     table->target_us[table->count] = target;
     table->mean_us[table->count] = mean;
     table->sigma_us[table->count++] = sigma;
@@ -52,7 +60,8 @@ ohm_status ohm_device_table_parse(ohm_device_table *table, const char *text, con
         char line[LINE_BYTES];
         size_t n = strcspn(at, "\n");
         if (n >= sizeof line)
-            return OHM_FAIL(OHM_ERR_DATA, "%s:%d: the line is too long for a table row", name, number);
+            return OHM_FAIL(OHM_ERR_DATA, "%s:%d: the line is too long for a table row", name,
+                            number);
         memcpy(line, at, n);
         line[n] = 0;
         at += n + (at[n] == '\n');
@@ -66,7 +75,8 @@ ohm_status ohm_device_table_parse(ohm_device_table *table, const char *text, con
         OHM_TRY(add_row(table, line, name, number));
     }
     if (table->count < 2)
-        return OHM_FAIL(OHM_ERR_DATA, "%s: holds %d rows; a device table needs at least 2", name, table->count);
+        return OHM_FAIL(OHM_ERR_DATA, "%s: holds %d rows; a device table needs at least 2", name,
+                        table->count);
     return OHM_OK;
 }
 
@@ -75,8 +85,10 @@ ohm_status ohm_device_table_read(ohm_device_table *table, const char *path)
     char *text;
     size_t bytes;
     OHM_TRY(ohm_file_read(&text, &bytes, path, TABLE_BYTES));
-    ohm_status status = strlen(text) == bytes ? ohm_device_table_parse(table, text, path)
-                                              : OHM_FAIL(OHM_ERR_DATA, "%s: holds a zero byte; is it a CSV file?", path);
+    ohm_status status =
+        strlen(text) == bytes
+            ? ohm_device_table_parse(table, text, path)
+            : OHM_FAIL(OHM_ERR_DATA, "%s: holds a zero byte; is it a CSV file?", path);
     free(text);
     return status;
 }

@@ -37,7 +37,8 @@ static ohm_status read_all(int fd, char **data, size_t *bytes, const char *path,
         used += (size_t)got;
         if (used > limit) {
             free(buffer);
-            return OHM_FAIL(OHM_ERR_DATA, "%s: longer than %zu bytes, the most that is read here", path, limit);
+            return OHM_FAIL(OHM_ERR_DATA, "%s: longer than %zu bytes, the most that is read here",
+                            path, limit);
         }
         if (got == 0)
             break;
@@ -130,7 +131,8 @@ ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, i
         return OHM_FAIL(OHM_ERR_IO, "the path of %zu bytes is too long to write to", strlen(path));
     struct stat info;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
-        return OHM_FAIL(OHM_ERR_IO, "%s: is %s, not a file that can be replaced; choose another name", path,
+        return OHM_FAIL(OHM_ERR_IO,
+                        "%s: is %s, not a file that can be replaced; choose another name", path,
                         S_ISDIR(info.st_mode) ? "a directory" : "a device or pipe");
     int fd = open_temporary(temporary, sizeof temporary, path);
     if (fd < 0)
@@ -141,7 +143,8 @@ ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, i
         return OHM_FAIL(OHM_ERR_IO, "%s: cannot write: %s", path, strerror(why));
     }
     if (sync_folder(path) != 0)
-        return OHM_FAIL(OHM_ERR_IO, "%s: written, but its folder cannot be synced: %s", path, strerror(errno));
+        return OHM_FAIL(OHM_ERR_IO, "%s: written, but its folder cannot be synced: %s", path,
+                        strerror(errno));
     return OHM_OK;
 }
 
@@ -153,6 +156,7 @@ ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char 
     int folder = name[0] == '/' || !slash ? 0 : (int)(slash - of) + 1;
     int used = snprintf(path, bytes, "%.*s%s", folder, of, name);
     if (used < 0 || (size_t)used >= bytes)
-        return OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is longer than %zu bytes", name, bytes - 1);
+        return OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is longer than %zu bytes", name,
+                        bytes - 1);
     return OHM_OK;
 }

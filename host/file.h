@@ -22,7 +22,7 @@ typedef struct {
  * PATH.tmp-<pid>-<n>. What is not a regular file (a device, a directory) is never replaced. */
 ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count);
 
-/* Puts `name` behind the folder of `of` ("a/b.yaml", "c" -> "a/c"); an absolute name stays as it is. */
+/* Puts `name` behind the folder of `of` ("a/b.yaml", "c" -> "a/c"); an absolute name stays. */
 ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char *name);
 
 #endif

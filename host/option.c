@@ -131,7 +131,8 @@ static ohm_status refuse_key(const ohm_option_table *table, const char *key)
     char near[256] = "";
     for (size_t i = 0; i < table->count && named < 3; i++)
         if (key_distance(key, table->row[i].key) == best)
-            snprintf(near + strlen(near), sizeof near - strlen(near), "%s'%s'", named++ ? ", " : "", table->row[i].key);
+            snprintf(near + strlen(near), sizeof near - strlen(near), "%s'%s'", named++ ? ", " : "",
+                     table->row[i].key);
     char shown[96];
     one_line(shown, sizeof shown, key);
     return OHM_FAIL(OHM_ERR_CONFIG, "unknown %s key '%s'; nearest: %s", table->what, shown, near);
@@ -139,7 +140,8 @@ static ohm_status refuse_key(const ohm_option_table *table, const char *key)
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-static ohm_status check_bounds(const ohm_option *row, const char *text, double value, double low, double high)
+static ohm_status check_bounds(const ohm_option *row, const char *text, double value, double low,
+                               double high)
 {
     if (value < low)
         return refuse_value(row, text, "is too small");
@@ -164,7 +166,8 @@ static ohm_status set_integer(const ohm_option *row, void *field, const char *te
     return OHM_OK;
 }
 
-static ohm_status read_real(const ohm_option *row, double *value, const char *text, double low, double high)
+static ohm_status read_real(const ohm_option *row, double *value, const char *text, double low,
+                            double high)
 {
     parsed result = parse_real(value, text);
     if (result == NOT_A_NUMBER)
@@ -210,7 +213,8 @@ static ohm_status set_choice(const ohm_option *row, int *field, const char *text
 {
     ohm_choice choice;
     for (int i = 0; ohm_option_choice(row, i, &choice); i++)
-        if ((int)strlen(text) == choice.length && !memcmp(text, choice.name, (size_t)choice.length)) {
+        if ((int)strlen(text) == choice.length &&
+            !memcmp(text, choice.name, (size_t)choice.length)) {
             *field = i;
             return OHM_OK;
         }
@@ -261,7 +265,8 @@ static int character_bytes(const unsigned char *s)
         code = code << 6 | (s[i] & 0x3F);
     }
     int shortest = n == 2 ? 0xA0 : n == 3 ? 0x800 : 0x10000; /* below A0: control characters */
-    int printable = code < 0xD800 || (code > 0xDFFF && code != 0xFEFF && code != 0xFFFE && code != 0xFFFF);
+    int printable =
+        code < 0xD800 || (code > 0xDFFF && code != 0xFEFF && code != 0xFFFE && code != 0xFFFF);
     return code >= (uint32_t)shortest && code <= 0x10FFFF && printable ? n : 0;
 }
 
@@ -275,7 +280,9 @@ static ohm_status set_text(const ohm_option *row, char *field, const char *text)
     for (size_t i = 0; i < n;) {
         int bytes = character_bytes((const unsigned char *)text + i);
         if (!bytes)
-            return OHM_FAIL(OHM_ERR_CONFIG, "key '%s': byte %zu is no printable UTF-8; give one line of text", row->key, i);
+            return OHM_FAIL(OHM_ERR_CONFIG,
+                            "key '%s': byte %zu is no printable UTF-8; give one line of text",
+                            row->key, i);
         i += (size_t)bytes;
     }
     memset(field, 0, row->size);
@@ -343,7 +350,8 @@ const ohm_option *ohm_option_find(const ohm_option_table *table, const char *key
     return NULL;
 }
 
-ohm_status ohm_option_set(const ohm_option_table *table, void *target, const char *key, const char *value)
+ohm_status ohm_option_set(const ohm_option_table *table, void *target, const char *key,
+                          const char *value)
 {
     const ohm_option *row = ohm_option_find(table, key);
     return row ? set_row(row, target, value) : refuse_key(table, key);

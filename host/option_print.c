@@ -9,7 +9,8 @@
 #include "host/option.h"
 
 /* Appends to text, which stays terminated; what does not fit is cut. */
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void append(char *text, size_t bytes,
+                                                         const char *format, ...)
 {
     size_t used = strlen(text);
     va_list args;
@@ -181,7 +182,8 @@ void ohm_option_print_yaml(const ohm_option_table *table, const void *target, in
             fprintf(out, "%*s%.*s:\n", indent, "", folder, row->key);
         open = row->key;
         ohm_option_format(row, target, text, sizeof text);
-        fprintf(out, "%*s%s: %s\n", indent + (folder ? 2 : 0), "", row->key + folder + (folder > 0), text);
+        fprintf(out, "%*s%s: %s\n", indent + (folder ? 2 : 0), "", row->key + folder + (folder > 0),
+                text);
     }
 }
 
@@ -191,6 +193,7 @@ void ohm_option_print_help(const ohm_option_table *table, FILE *out)
     for (size_t i = 0; i < table->count; i++) {
         const ohm_option *row = &table->row[i];
         ohm_option_bound(row, bound, sizeof bound);
-        fprintf(out, "%s: %s; default %s\n    %s\n", row->key, bound, row->fallback[0] ? row->fallback : "''", row->help);
+        fprintf(out, "%s: %s; default %s\n    %s\n", row->key, bound,
+                row->fallback[0] ? row->fallback : "''", row->help);
     }
 }
