@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 
 CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 BUILD   ?= build
+VERSION := 0.1.0
 WERROR  ?= 0
 SAN     ?= 0
 PREFIX  ?= /usr/local
@@ -104,6 +105,7 @@ $(BUILD)/flags.txt: FORCE
 $(BUILD)/build_info.h: FORCE
 	@mkdir -p $(BUILD)
 	@{ echo '/* Written by the Makefile. */'; \
+	   echo '#define OHM_VERSION "$(VERSION)"'; \
 	   echo "#define OHM_COMMIT \"$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)\""; \
 	   echo "#define OHM_COMPILER \"$$($(CC) --version 2>/dev/null | head -n 1)\""; \
 	   echo '#define OHM_CFLAGS "$(strip $(BASE) $(CFLAGS))"'; } > $@.new
@@ -220,7 +222,7 @@ install-files:
 	  echo 'compiler=$(CC)'; \
 	  echo 'Name: ohmgrad'; \
 	  echo 'Description: Straight-through training through a simulated analog chip'; \
-	  echo 'Version: 0.1.0'; \
+	  echo 'Version: $(VERSION)'; \
 	  echo 'Cflags: -I$${prefix}/include/ohmgrad'; \
 	  echo 'Libs: -L$${prefix}/lib -lohmgrad $(LIBS) -fopenmp'; \
 	} > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ohmgrad.pc

@@ -10,14 +10,21 @@
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-/* Reads to the end or one byte past the limit, whatever the size said: pipes have none. */
-static ohm_status read_all(int fd, char **data, size_t *bytes, const char *path, size_t limit)
+static ohm_status too_long(const char *path, size_t limit)
+{
+    return OHM_FAIL(OHM_ERR_DATA, "%s: longer than %zu bytes, the most that is read here", path,
+                    limit);
+}
+
+/* Reads to the end or one byte past the limit. The size is a first guess: pipes have none. */
+static ohm_status read_all(int fd, char **data, size_t *bytes, const char *path, size_t size,
+                           size_t limit)
 {
     size_t room = 0, used = 0;
     char *buffer = NULL;
     for (;;) {
         if (used + 1 >= room) {
-            room = room ? 2 * room : 65536;
+            room = room ? 2 * room : size + 2;
             if (room > limit + 2)
                 room = limit + 2;
             char *grown = realloc(buffer, room);
@@ -37,8 +44,7 @@ static ohm_status read_all(int fd, char **data, size_t *bytes, const char *path,
         used += (size_t)got;
         if (used > limit) {
             free(buffer);
-            return OHM_FAIL(OHM_ERR_DATA, "%s: longer than %zu bytes, the most that is read here",
-                            path, limit);
+            return too_long(path, limit);
         }
         if (got == 0)
             break;
@@ -58,10 +64,15 @@ ohm_status ohm_file_read(char **data, size_t *bytes, const char *path, size_t li
         return OHM_FAIL(OHM_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     struct stat info;
     ohm_status status;
-    if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode))
+    if (fstat(fd, &info) != 0)
+        status = OHM_FAIL(OHM_ERR_IO, "%s: cannot look at it: %s", path, strerror(errno));
+    else if (S_ISDIR(info.st_mode))
         status = OHM_FAIL(OHM_ERR_IO, "%s: is a directory; name a file in it", path);
+    else if (S_ISREG(info.st_mode) && (size_t)info.st_size > limit)
+        status = too_long(path, limit);
     else
-        status = read_all(fd, data, bytes, path, limit);
+        status = read_all(fd, data, bytes, path,
+                          S_ISREG(info.st_mode) ? (size_t)info.st_size : 65536, limit);
     close(fd);
     return status;
 }
