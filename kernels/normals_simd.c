@@ -1,30 +1,12 @@
-/* Both generators, compiled once per instruction set. The loops run over independent blocks so that
- * the compiler can vectorise them. */
+/* Both generators, compiled once per instruction set: the addressing is here, what one set does with
+ * whole blocks in the included file. */
 #include "kernels/normals.h"
-#include "kernels/normals_math.h"
 
-enum { CHUNK = 64 }; /* Philox blocks per pass */
-
-static void exact_blocks(float *restrict z, uint64_t block, size_t blocks, const ohm_stream *s)
-{
-    uint32_t word[4][CHUNK];
-    float out[4][CHUNK];
-    for (size_t at = 0; at < blocks; at += CHUNK) {
-        size_t n = blocks - at < CHUNK ? blocks - at : CHUNK;
-        for (size_t i = 0; i < n; i++) {
-            uint32_t w[4];
-            ohm_stream_block(w, s, block + at + i);
-            for (int k = 0; k < 4; k++)
-                word[k][i] = w[k];
-        }
-        for (int k = 0; k < 4; k += 2)
-            for (size_t i = 0; i < n; i++)
-                ohm_normal_pair(&out[k][i], &out[k + 1][i], word[k][i], word[k + 1][i]);
-        for (size_t i = 0; i < n; i++)
-            for (int k = 0; k < 4; k++)
-                z[(at + i) * 4 + (size_t)k] = out[k][i];
-    }
-}
+#if defined(__AVX512BW__) && defined(__AVX512DQ__)
+#include "kernels/normals_avx512.h"
+#else
+#include "kernels/normals_portable.h"
+#endif
 
 static void exact(float *z, uint64_t first, size_t count, const ohm_stream *s)
 {
@@ -47,31 +29,11 @@ static void exact(float *z, uint64_t first, size_t count, const ohm_stream *s)
     }
 }
 
-static void fast_transform(float *restrict z, uint64_t first_block, const ohm_stream *s)
-{
-    int16_t v[OHM_NORMALS_BLOCK];
-    for (unsigned c = 0; c < 8; c++) {
-        uint32_t word[4];
-        ohm_stream_block(word, s, first_block + c);
-        for (unsigned i = 0; i < 16; i++)
-            v[16 * c + i] = (int16_t)ohm_fast_value((uint8_t)(word[i / 4] >> 8 * (i % 4)));
-    }
-    for (unsigned half = 1; half < OHM_NORMALS_BLOCK; half *= 2)
-        for (unsigned i = 0; i < OHM_NORMALS_BLOCK; i += 2 * half)
-            for (unsigned j = i; j < i + half; j++) {
-                int16_t a = v[j], b = v[j + half];
-                v[j] = (int16_t)(a + b);
-                v[j + half] = (int16_t)(a - b);
-            }
-    for (unsigned j = 0; j < OHM_NORMALS_BLOCK; j++)
-        z[j] = (float)v[j] * (ohm_fast_negative(j) ? -OHM_FAST_SCALE : OHM_FAST_SCALE);
-}
-
 static void fast(float *z, size_t ldz, uint64_t first_sample, size_t samples, uint64_t transform,
                  uint64_t transforms_per_sample, const ohm_stream *s)
 {
-    for (size_t i = 0; i < samples; i++)
-        fast_transform(z + i * ldz, ((first_sample + i) * transforms_per_sample + transform) * 8, s);
+    fast_transforms(z, ldz, (first_sample * transforms_per_sample + transform) * 8,
+                    transforms_per_sample * 8, samples, s);
 }
 
 const ohm_normals_kernels OHM_SIMD(ohm_normals_kernels) = {exact, fast};
