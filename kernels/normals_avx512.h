@@ -76,7 +76,7 @@ static inline __m512 radius16(__m512i word)
     __m512i bits = _mm512_castps_si512(u);
     __m512i exponent = _mm512_srai_epi32(_mm512_sub_epi32(bits, top), 23);
     __m512 mantissa = _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(exponent, 23)));
-    __mmask16 high = _mm512_cmp_ps_mask(u, CONSTANT(OHM_LOG_TOP), _CMP_GE_OQ);
+    __mmask16 high = _mm512_cmpge_epi32_mask(bits, top);
     __m512 f = _mm512_mask_mov_ps(_mm512_sub_ps(mantissa, CONSTANT(1.0f)), high, above);
     __m512 p = CONSTANT(OHM_LOG_8);
     p = _mm512_fmadd_ps(p, f, CONSTANT(OHM_LOG_7));

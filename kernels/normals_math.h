@@ -29,8 +29,7 @@
 #define OHM_COS_1 (-0x1.3bd3a6p+0f)
 #define OHM_COS_2 (0x1.03b256p-2f)
 #define OHM_COS_3 (-0x1.4ed2eap-6f)
-/* From here on 1 - u is formed from the complement of the word, exactly: sqrt(1/2) in 24 bits. */
-#define OHM_LOG_TOP 0x1.6a09e6p-1f
+/* sqrt(1/2) as the bits of a float. From here on u - 1 is formed from the complement of the word. */
 #define OHM_LOG_TOP_BITS 0x3F3504F3
 
 /* 1 / sqrt(128 * 6825): the variance of a byte's value is 6825, and 128 of them are summed. */
@@ -58,7 +57,9 @@ static inline float ohm_normal_radius(uint32_t word)
     int32_t bits = (int32_t)ohm_bits_of_float(u);
     int32_t exponent = (bits - OHM_LOG_TOP_BITS) >> 23;
     float mantissa = ohm_float_of_bits((uint32_t)bits - ((uint32_t)exponent << 23));
-    float f = u >= OHM_LOG_TOP ? above : mantissa - 1.0f;
+    uint32_t high = 0u - (uint32_t)(bits >= OHM_LOG_TOP_BITS); /* a select that vectorises */
+    float f = ohm_float_of_bits((ohm_bits_of_float(above) & high) |
+                                (ohm_bits_of_float(mantissa - 1.0f) & ~high));
     float p = OHM_LOG_8;
     p = fmaf(p, f, OHM_LOG_7);
     p = fmaf(p, f, OHM_LOG_6);

@@ -4,6 +4,8 @@
 
 #if defined(__AVX512BW__) && defined(__AVX512DQ__)
 #include "kernels/normals_avx512.h"
+#elif defined(__AVX2__) && defined(__FMA__)
+#include "kernels/normals_avx2.h"
 #else
 #include "kernels/normals_portable.h"
 #endif
