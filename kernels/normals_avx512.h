@@ -87,8 +87,8 @@ static inline __m512 radius16(__m512i word)
     p = _mm512_fmadd_ps(p, f, CONSTANT(OHM_LOG_2));
     p = _mm512_fmadd_ps(p, f, CONSTANT(OHM_LOG_1));
     p = _mm512_fmadd_ps(p, f, CONSTANT(OHM_LOG_0));
-    return _mm512_sqrt_ps(
-        _mm512_fmadd_ps(_mm512_cvtepi32_ps(exponent), CONSTANT(OHM_MINUS_2LN2), _mm512_mul_ps(p, f)));
+    return _mm512_sqrt_ps(_mm512_fmadd_ps(_mm512_cvtepi32_ps(exponent), CONSTANT(OHM_MINUS_2LN2),
+                                          _mm512_mul_ps(p, f)));
 }
 
 static inline void pair16(__m512 *cosine, __m512 *sine, __m512i radius, __m512i angle)

@@ -47,6 +47,7 @@ void ohm_normals_fast_ref(float *z, size_t ldz, uint64_t first_sample, size_t sa
         int sum[OHM_NORMALS_BLOCK];
         fast_block(sum, ((first_sample + i) * transforms_per_sample + transform) * 8, s);
         for (unsigned j = 0; j < OHM_NORMALS_BLOCK; j++)
-            z[i * ldz + j] = (float)sum[j] * (ohm_fast_negative(j) ? -OHM_FAST_SCALE : OHM_FAST_SCALE);
+            z[i * ldz + j] =
+                (float)sum[j] * (ohm_fast_negative(j) ? -OHM_FAST_SCALE : OHM_FAST_SCALE);
     }
 }

@@ -80,7 +80,8 @@ OHM_INLINE uint32_t ohm_stream_site_word(const ohm_stream *s, uint64_t block)
 /* The four words of a 16-byte block. */
 OHM_INLINE void ohm_stream_block(uint32_t out[4], const ohm_stream *s, uint64_t block)
 {
-    const uint32_t counter[4] = {(uint32_t)block, ohm_stream_site_word(s, block), s->where, s->step};
+    const uint32_t counter[4] = {(uint32_t)block, ohm_stream_site_word(s, block), s->where,
+                                 s->step};
     ohm_philox4x32(out, counter, s->key);
 }
 

@@ -70,6 +70,11 @@ typedef struct {
     int (*quantise_drive)(uint8_t *u, const float *x, size_t n, float scale, int qmax,
                           ohm_drive encoding, int bits);
     int (*drive_encode)(uint8_t *u, const int8_t *q, size_t n, ohm_drive encoding, int bits);
+    /* turned [rows][ldt] = the transpose of q [cols][ldq] */
+    void (*turn)(int8_t *turned, size_t ldt, const int8_t *q, size_t ldq, size_t rows, size_t cols);
+    /* level = (code of one array) >> shift & mask; sign 1 is the negative array of a pair */
+    void (*split)(uint8_t *level, const int8_t *q, size_t n, ohm_cells encoding, int sign, int bits,
+                  int shift, int mask);
 } ohm_quantise_kernels;
 const ohm_quantise_kernels *ohm_quantise_kernels_of(ohm_isa isa);
 

@@ -5,9 +5,9 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1 << 14,   /* elements a thread takes at a time */
-    SERIAL = 1 << 16,  /* below this many elements threads cost more than they bring */
-    DIGIT_BITS = 11,   /* histogram of a percentile: 31 bits as 11 + 10 + 10 */
+    CHUNK = 1 << 14,  /* elements a thread takes at a time */
+    SERIAL = 1 << 16, /* below this many elements threads cost more than they bring */
+    DIGIT_BITS = 11,  /* histogram of a percentile: 31 bits as 11 + 10 + 10 */
     DIGITS = 1 << DIGIT_BITS
 };
 
@@ -162,28 +162,11 @@ int ohm_weight_slices(ohm_cells encoding, int cell_bits, int bits)
 
 enum { TILE = 64 }; /* word lines and columns turned around at once: 4 KiB */
 
-/* turned[row][col] = q[col][row] for rows word lines and cols columns, both at most TILE. */
-static void turn(int8_t turned[TILE][TILE], const int8_t *q, size_t ldq, size_t rows, size_t cols)
-{
-    for (size_t row = 0; row < rows; row++)
-        for (size_t col = 0; col < cols; col++)
-            turned[row][col] = q[col * ldq + row];
-}
-
-static void split_row(uint8_t *restrict level, const int8_t *restrict q, size_t n, int factor,
-                      int offset, int shift, int mask)
-{
-    for (size_t i = 0; i < n; i++) {
-        int value = factor * q[i] + offset;
-        level[i] = (uint8_t)((value < 0 ? 0 : value) >> shift & mask);
-    }
-}
-
 void ohm_weight_split(uint8_t *levels, const int8_t *q, size_t n, size_t k, ohm_cells encoding,
                       int cell_bits, int bits)
 {
+    const ohm_quantise_kernels *kernels = here();
     int signs = encoding == OHM_CELLS_DIFFERENTIAL ? 2 : 1;
-    int offset = encoding == OHM_CELLS_DIFFERENTIAL ? 0 : 1 << (bits - 1);
     int wide = weight_bits(encoding, bits);
     int cell = cell_bits < wide ? cell_bits : wide;
     int arrays = signs * ohm_weight_slices(encoding, cell_bits, bits);
@@ -193,10 +176,11 @@ void ohm_weight_split(uint8_t *levels, const int8_t *q, size_t n, size_t k, ohm_
         size_t row0 = job / across * TILE, col0 = job % across * TILE;
         size_t rows = smaller(k - row0, TILE), cols = smaller(n - col0, TILE);
         int8_t turned[TILE][TILE];
-        turn(turned, q + col0 * k + row0, k, rows, cols);
+        kernels->turn(turned[0], TILE, q + col0 * k + row0, k, rows, cols);
         for (int array = 0; array < arrays; array++)
             for (size_t row = 0; row < rows; row++)
-                split_row(levels + ((size_t)array * k + row0 + row) * n + col0, turned[row], cols,
-                          array % signs ? -1 : 1, offset, array / signs * cell, (1 << cell) - 1);
+                kernels->split(levels + ((size_t)array * k + row0 + row) * n + col0, turned[row],
+                               cols, encoding, array % signs, bits, array / signs * cell,
+                               (1 << cell) - 1);
     }
 }

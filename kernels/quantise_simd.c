@@ -5,7 +5,8 @@
 
 static uint32_t absmax(const float *x, size_t n)
 {
-    int32_t largest = 0; /* without its sign bit a float orders like an integer, NaN above infinity */
+    int32_t largest =
+        0; /* without its sign bit a float orders like an integer, NaN above infinity */
     for (size_t i = 0; i < n; i++) {
         int32_t bits;
         memcpy(&bits, x + i, sizeof bits);
@@ -81,5 +82,61 @@ static int quantise_drive(uint8_t *u, const float *x, size_t n, float scale, int
     return negative;
 }
 
-const ohm_quantise_kernels OHM_SIMD(ohm_quantise_kernels) = {absmax, quantise, quantise_drive,
-                                                             drive_encode};
+/* Rows a and b hold 2 x 2 squares, each `shift` bits wide: swaps the upper right one (high bits of a)
+ * with the lower left one (low bits of b). */
+static inline void swap_squares(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
+{
+    uint64_t differ = (*a >> shift ^ *b) & mask;
+    *b ^= differ;
+    *a ^= differ << shift;
+}
+
+/* Transposes 8 x 8 bytes, a row in each word, lowest byte first. */
+static inline void turn_eight(uint64_t row[8])
+{
+    for (int i = 0; i < 4; i++)
+        swap_squares(&row[i], &row[i + 4], 32, 0x00000000FFFFFFFFull);
+    for (int i = 0; i < 4; i++) {
+        int upper = i < 2 ? i : i + 2; /* rows 0, 1, 4, 5 */
+        swap_squares(&row[upper], &row[upper + 2], 16, 0x0000FFFF0000FFFFull);
+    }
+    for (int i = 0; i < 8; i += 2)
+        swap_squares(&row[i], &row[i + 1], 8, 0x00FF00FF00FF00FFull);
+}
+
+static void turn(int8_t *restrict turned, size_t ldt, const int8_t *restrict q, size_t ldq,
+                 size_t rows, size_t cols)
+{
+    size_t whole_rows = rows / 8 * 8, whole_cols = cols / 8 * 8;
+    for (size_t r = 0; r < whole_rows; r += 8)
+        for (size_t c = 0; c < whole_cols; c += 8) {
+            uint64_t block[8];
+            for (size_t i = 0; i < 8; i++)
+                memcpy(&block[i], q + (c + i) * ldq + r, 8);
+            turn_eight(block);
+            for (size_t i = 0; i < 8; i++)
+                memcpy(turned + (r + i) * ldt + c, &block[i], 8);
+        }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = r < whole_rows ? whole_cols : 0; c < cols; c++)
+            turned[r * ldt + c] = q[c * ldq + r];
+}
+
+static void split(uint8_t *restrict level, const int8_t *restrict q, size_t n, ohm_cells encoding,
+                  int sign, int bits, int shift, int mask)
+{
+    if (encoding == OHM_CELLS_OFFSET) {
+        uint8_t offset = (uint8_t)(1u << (bits - 1));
+        for (size_t i = 0; i < n; i++)
+            level[i] = (uint8_t)((uint8_t)((uint8_t)q[i] + offset) >> shift & mask);
+    } else if (sign) {
+        for (size_t i = 0; i < n; i++)
+            level[i] = (uint8_t)((q[i] < 0 ? (uint8_t)-q[i] : 0) >> shift & mask);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            level[i] = (uint8_t)((q[i] > 0 ? (uint8_t)q[i] : 0) >> shift & mask);
+    }
+}
+
+const ohm_quantise_kernels OHM_SIMD(ohm_quantise_kernels) = {absmax,       quantise, quantise_drive,
+                                                             drive_encode, turn,     split};

@@ -153,10 +153,10 @@ OHM_TEST(quantise, codes_equal_reference_on_every_instruction_set)
 
 OHM_TEST(quantise, ties_go_to_even_and_specials_are_defined)
 {
-    const float x[] = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, 127.5f, -1e38f,
-                       INFINITY, -INFINITY, NAN, 1e-45f, -0.0f, 127.0f, -127.49f};
-    const int8_t expected[] = {0, 2, 2, 0, -2, -2, 126, 127, -127,
-                               127, -127, -127, 0, 0, 127, -127};
+    const float x[] = {0.5f,   1.5f,     2.5f,      -0.5f, -1.5f,  -2.5f, 126.5f, 127.5f,
+                       -1e38f, INFINITY, -INFINITY, NAN,   1e-45f, -0.0f, 127.0f, -127.49f};
+    const int8_t expected[] = {0,    2,   2,    0,    -2, -2, 126, 127,
+                               -127, 127, -127, -127, 0,  0,  127, -127};
     enum { N = sizeof expected };
     int8_t q[N];
     const float one = 1.0f, zero = 0.0f;
@@ -316,6 +316,45 @@ OHM_TEST(quantise, split_equals_reference)
             check_split(sizes[i], sizes[SIZES - 1 - i], encoding, 2, 8);
         check_split(300, 257, encoding, 7, 8); /* above the threading threshold */
     }
+}
+
+OHM_TEST(quantise, turning_is_transposing_on_every_instruction_set)
+{
+    enum { LDQ = 70, LDT = 67 };
+    int8_t q[64 * LDQ], got[64 * LDT], expected[64 * LDT];
+    for (int i = 0; i < 64 * LDQ; i++)
+        q[i] = (int8_t)(i * 31 % 255 - 127);
+    const size_t some[] = {0, 1, 7, 8, 9, 31, 33, 64};
+    for (ohm_isa isa = 0; isa <= ohm_cpu_isa(); isa++)
+        for (size_t i = 0; i < 64; i++) {
+            size_t rows = some[i / 8], cols = some[i % 8];
+            memset(got, 99, sizeof got);
+            memset(expected, 99, sizeof expected);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t c = 0; c < cols; c++)
+                    expected[r * LDT + c] = q[c * LDQ + r];
+            ohm_quantise_kernels_of(isa)->turn(got, LDT, q, LDQ, rows, cols);
+            OHM_ASSERT(ohm_compare_bits(got, expected, 64 * LDT));
+        }
+}
+
+OHM_TEST(quantise, splitting_a_row_on_every_instruction_set)
+{
+    enum { N = 255 };
+    int8_t q[N];
+    uint8_t got[N];
+    for (int i = 0; i < N; i++)
+        q[i] = (int8_t)(i - 127);
+    for (ohm_isa isa = 0; isa <= ohm_cpu_isa(); isa++)
+        for (int array = 0; array < 3; array++)
+            for (int shift = 0; shift < 8; shift++) {
+                ohm_cells encoding = array == 2 ? OHM_CELLS_OFFSET : OHM_CELLS_DIFFERENTIAL;
+                ohm_quantise_kernels_of(isa)->split(got, q, N, encoding, array & 1, 8, shift, 7);
+                for (int i = 0; i < N; i++) {
+                    int value = array == 2 ? q[i] + 128 : array ? -q[i] : q[i];
+                    ck_assert_int_eq(got[i], value < 0 ? 0 : value >> shift & 7);
+                }
+            }
 }
 
 /* The slices add up to the code again, whatever the reference says. */
