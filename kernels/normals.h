@@ -1,8 +1,8 @@
 /* Standard normal variates addressed by counter (physics.md section 5): the value of an element is
  * a function of the stream and its index alone. Two kinds, the same bits on every instruction set:
  *
- *   exact  Box-Muller from full 32-bit words, own fused-multiply-add polynomials (error against
- *          double 3e-7 of |z|), |z| up to 6.8. For what is drawn once per programming or per chip.
+ *   exact  Box-Muller from full 32-bit words, own fused-multiply-add polynomials (error below
+ *          3e-7 of the radius), |z| up to 6.8. For what is drawn once per programming or per chip.
  *   fast   128-point Walsh-Hadamard transforms of Philox bytes, |z| up to 25.9. For what is drawn
  *          per conversion. Outputs of one transform share a residue mod 4 before scaling: never use
  *          their low bits, and keep sigma below 100 times the step they are compared with.
