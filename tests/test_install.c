@@ -44,10 +44,11 @@ OHM_TEST_SLOW(install, destdir_stages_without_entering_the_files)
                                   dirname(build), dir),
                      0);
     ck_assert_int_eq(ohm_test_run(out, sizeof out,
-                                  "cd %s/opt/ohm && ls lib/libohmgrad.a "
+                                  "cd %s/opt/ohm && bin/ohmgrad hardware && ls lib/libohmgrad.a "
                                   "include/ohmgrad/host/status.h && cat lib/pkgconfig/ohmgrad.pc",
                                   dir),
                      0);
+    ck_assert_ptr_nonnull(strstr(out, "pcm_ibm")); /* a preset beside the program, not beside us */
     ck_assert_ptr_nonnull(strstr(out, "prefix=/opt/ohm\n"));
     ck_assert_ptr_null(strstr(out, dir));
 }
