@@ -166,15 +166,18 @@ static ohm_status set_integer(const ohm_option *row, void *field, const char *te
     return OHM_OK;
 }
 
-static ohm_status read_real(const ohm_option *row, double *value, const char *text, double low,
+static ohm_status read_real(const ohm_option *row, double *field, const char *text, double low,
                             double high)
 {
-    parsed result = parse_real(value, text);
+    double value;
+    parsed result = parse_real(&value, text);
     if (result == NOT_A_NUMBER)
         return refuse_value(row, text, "is not a number");
     if (result == TOO_LARGE)
         return refuse_value(row, text, "does not fit a double");
-    return check_bounds(row, text, *value, low, high);
+    OHM_TRY(check_bounds(row, text, value, low, high));
+    *field = value;
+    return OHM_OK;
 }
 
 static ohm_status set_bool(const ohm_option *row, int *field, const char *text)
