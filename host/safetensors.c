@@ -233,7 +233,8 @@ ohm_status ohm_safetensors_create(ohm_safetensors **out, const ohm_safetensor *t
     char *header = NULL;
     ohm_status status = file && rows ? OHM_OK : OHM_FAIL(OHM_ERR_MEMORY, "no memory for %d tensors", count);
     if (status == OHM_OK) {
-        memcpy(rows, tensors, (size_t)count * sizeof *rows);
+        if (count)
+            memcpy(rows, tensors, (size_t)count * sizeof *rows);
         status = check_rows(rows, count);
     }
     if (status == OHM_OK) {
