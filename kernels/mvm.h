@@ -1,0 +1,211 @@
+/* The analog matrix-vector product: read a programmed crossbar (physics.md sections 1-3, step 7).
+ *
+ * For every row of x, phase, plane, slice, array and row tile:
+ *   digits -> drive -> bit-line currents -> + read noise -> ADC -> shift-and-add
+ * then drift compensation, encoding correction, one float sum per output. Arithmetic is in
+ * digit·level units: a current of 1 is one DAC step across one conductance step.
+ *
+ * ohm_mvm_ref  scalar double on separate cells: the definition, and form `per_cell`
+ * ohm_mvm_cpu  packed float tiles, SIMD, OpenMP over row blocks */
+#ifndef OHM_KERNELS_MVM_H
+#define OHM_KERNELS_MVM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/philox.h"
+
+typedef enum { OHM_DRIVE_OFFSET, OHM_DRIVE_TWO_PHASE, OHM_DRIVE_SIGN_MAGNITUDE, OHM_DRIVE_UNSIGNED } ohm_drive;
+
+/* How a layer lies on tiles, and how its codes are cut. Shapes only. */
+typedef struct {
+    int k, n;               /* inputs, outputs */
+    int drive;              /* ohm_drive */
+    int planes, slices;     /* P, S: least significant first */
+    int phases;             /* 2 for two_phase, else 1 */
+    int dac_bits, cell_bits;/* d, c */
+    int differential;       /* arrays of opposite sign; else offset weights with a reference column */
+    int digital;            /* subtraction after the ADC instead of on the bit line */
+    int tile_rows, tiles;   /* row tiles over k */
+    int even;               /* balance the tiles instead of filling them */
+    int tile_columns, column_tiles; /* outputs per tile, tiles over n; 1 tile where no column is shared */
+    int max_digit, max_level;       /* 2^d - 1, 2^c - 1 */
+    double pedestal;        /* p = G_min / G_step */
+} ohm_geometry;
+
+/* First row of tile t; t = tiles gives k. */
+static inline int ohm_tile_begin(const ohm_geometry *g, int t)
+{
+    if (t >= g->tiles)
+        return g->k;
+    return g->even ? (int)(((int64_t)g->k * t + g->tiles - 1) / g->tiles) : t * g->tile_rows;
+}
+
+/* Arrays whose currents are read separately for one slice: 2 when both signs meet an ADC of their own. */
+static inline int ohm_arrays(const ohm_geometry *g)
+{
+    return g->differential && g->digital ? 2 : 1;
+}
+
+/* A unipolar ADC sees single-ended currents of non-negative drive. */
+static inline int ohm_bipolar(const ohm_geometry *g)
+{
+    return !g->digital || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+}
+
+/* I(V) of a cell, normalised so that full drive gives G·V_read: the drive, in digits, of a linear
+ * cell with the same current. slope may be NULL. */
+typedef enum { OHM_CELL_LINEAR, OHM_CELL_CUBIC, OHM_CELL_SINH } ohm_cell_iv;
+double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit, double *slope);
+
+/* How a read behaves: constants of one layer at one moment. */
+typedef struct {
+    int iv;                  /* ohm_cell_iv of every cell */
+    double iv_coefficient, v_read; /* 1/V^2 (cubic) or 1/V (sinh); V */
+    double dac_inl;          /* peak of the DAC's cubic INL, digits */
+    float dac_level[256];    /* what the DAC gives for a digit, in digits */
+    float drive_level[256];  /* and what a cell makes of it */
+    float dac_noise;         /* sigma, digits */
+    float read_constant;     /* variance of one cell's conductance per read, level^2, where it is the same for all cells */
+    int read_cells;          /* variances per cell are given instead */
+    int read_noise;          /* any of: constant, per cell, Johnson */
+    int adc_bits;            /* 0 = no conversion */
+    float adc_noise;         /* sigma, LSB */
+    float inl;               /* peak of the cubic INL, LSB */
+    int static_errors;       /* gain, offset, INL or S-shape present: two noise draws instead of one */
+    const float *lsb;        /* [planes][slices][n or 1] digit·level per code; unused without an ADC */
+    int lsb_per_column;
+    int exact_normals;       /* generator of the draws per conversion */
+    int integer_sums;        /* noise-free integers: round the sums, which removes the pedestal's rounding */
+    int quiet;               /* no noise and no conversion: compensation reads */
+    ohm_stream stream;       /* key, layer and step; the site is set per draw */
+} ohm_read;
+
+/* The codes an ADC can return. */
+static inline float ohm_adc_high(const ohm_geometry *g, const ohm_read *r)
+{
+    return (float)((1 << (ohm_bipolar(g) ? r->adc_bits - 1 : r->adc_bits)) - 1);
+}
+static inline float ohm_adc_low(const ohm_geometry *g, const ohm_read *r)
+{
+    return ohm_bipolar(g) ? -ohm_adc_high(g, r) : 0.0f;
+}
+
+/* Bounded INL shape: odd, zero at 0 and ±1, peak 1. */
+static inline double ohm_inl_shape(double u)
+{
+    return 2.598076211353316 * u * (1.0 - u * u);
+}
+/* What a DAC with that INL (peak in digits) gives for a digit. */
+static inline double ohm_dac_drive(double inl, double max_digit, double digit)
+{
+    return digit + inl * ohm_inl_shape(digit / max_digit);
+}
+static inline double ohm_inl_slope(double u)
+{
+    return 2.598076211353316 * (1.0 - 3.0 * u * u);
+}
+
+/* ---- Packed columns: each column tile padded to a multiple of 16, panels of 32 with one of 16 at the end. */
+enum { OHM_PANEL = 32, OHM_HALF_PANEL = 16, OHM_ROW_BLOCK = 48, OHM_ROW_GROUP = 12 };
+
+static inline int ohm_tile_pitch(const ohm_geometry *g)
+{
+    int columns = g->column_tiles == 1 ? g->n : g->tile_columns;
+    return (columns + OHM_HALF_PANEL - 1) / OHM_HALF_PANEL * OHM_HALF_PANEL;
+}
+/* Packed width of a layer. */
+static inline int ohm_packed_columns(const ohm_geometry *g)
+{
+    return g->column_tiles * ohm_tile_pitch(g);
+}
+/* Packed position of output column n. */
+static inline int ohm_packed_position(const ohm_geometry *g, int n)
+{
+    return g->column_tiles == 1 ? n : n / g->tile_columns * ohm_tile_pitch(g) + n % g->tile_columns;
+}
+/* Width of the panel that starts at packed position c (c a multiple of 32 within its column tile). */
+static inline int ohm_panel_width(const ohm_geometry *g, int c)
+{
+    int pitch = ohm_tile_pitch(g), left = pitch - c % pitch;
+    return left >= OHM_PANEL ? OHM_PANEL : OHM_HALF_PANEL;
+}
+/* Index of cell (row r of tile t, packed column c) in one packed array of k·packed_columns floats. */
+static inline size_t ohm_packed_index(const ohm_geometry *g, int t, int r, int c)
+{
+    int begin = ohm_tile_begin(g, t), rows = ohm_tile_begin(g, t + 1) - begin;
+    int pitch = ohm_tile_pitch(g), tile = c / pitch, within = c % pitch;
+    int panel = within / OHM_PANEL * OHM_PANEL, width = ohm_panel_width(g, tile * pitch + panel);
+    return (size_t)begin * ohm_packed_columns(g) + (size_t)(tile * pitch + panel) * rows + (size_t)r * width + (within - panel);
+}
+
+/* Draws of one sample: element = read·pitch + packed column, references after the columns; a pitch
+ * divides 128 or is a multiple of it, so that panels never straddle two transforms. */
+static inline int ohm_draw_pitch(const ohm_geometry *g)
+{
+    int need = ohm_packed_columns(g) + (g->differential ? 0 : g->column_tiles), pitch = 16;
+    if (need > 128)
+        return (need + 127) / 128 * 128;
+    while (pitch < need)
+        pitch *= 2;
+    return pitch;
+}
+static inline uint64_t ohm_read_count(const ohm_geometry *g)
+{
+    return (uint64_t)g->phases * g->planes * g->slices * ohm_arrays(g) * g->tiles;
+}
+static inline uint64_t ohm_read_index(const ohm_geometry *g, int phase, int plane, int slice, int array, int t)
+{
+    return ((((uint64_t)phase * g->planes + plane) * g->slices + slice) * ohm_arrays(g) + array) * g->tiles + t;
+}
+static inline uint64_t ohm_draw_transforms(const ohm_geometry *g)
+{
+    return (ohm_read_count(g) * ohm_draw_pitch(g) + 127) / 128;
+}
+/* DAC draws of one sample: element = (phase·planes + plane)·dac_pitch + input. */
+static inline uint64_t ohm_dac_pitch(const ohm_geometry *g)
+{
+    return ((uint64_t)g->k + 127) / 128 * 128;
+}
+
+/* Programmed tiles as the fast kernel reads them. All float, level units; a single-ended array is
+ * stored without its pedestal, an analog difference as the difference. NULL where an effect is off. */
+typedef struct {
+    float *w;          /* [slices][arrays] packed */
+    float *variance;   /* [slices][arrays] packed: read variance, pairs summed */
+    float *johnson;    /* [slices][arrays][tiles][packed_columns]: variance of a column's Johnson noise, (digit·level)^2 */
+    float *gain, *offset, *s_shape; /* [slices][arrays][tiles][packed_columns]: relative, LSB, exponent n */
+    float *ref;        /* [slices][column_tiles][k]: reference column without pedestal (offset weights) */
+    float *ref_variance;
+    float *ref_johnson, *ref_gain, *ref_offset, *ref_s_shape; /* [slices][tiles][column_tiles] */
+} ohm_tiles;
+
+/* Separate cells in double, for the reference. Level units with pedestal. */
+typedef struct {
+    double *g;         /* [slices][signs][k][n], signs = 2 for differential */
+    double *variance;  /* same, or NULL */
+    double *g_ref;     /* [slices][k][column_tiles] (offset weights) */
+    double *variance_ref;
+    double *johnson_scale; /* (digit·level)^2 per level of conductance in a column, [1] */
+    const float *gain, *offset, *s_shape;     /* as in ohm_tiles */
+    const float *ref_gain, *ref_offset, *ref_s_shape;
+} ohm_cells;
+
+/* Uncorrected sums [m, n] (float, row stride lds) of drive codes x_u [m, k] (row stride ldx).
+ * first_row is the global index of row 0. scratch: ohm_mvm_scratch_bytes. Opens one OpenMP region. */
+void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
+                 int m, uint64_t first_row, void *scratch);
+/* Raises range[planes][slices][n or 1] to the largest |noise-free bit-line current| instead. */
+void ohm_mvm_range_cpu(float *range, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
+                       int ldx, int m, uint64_t first_row, void *scratch);
+size_t ohm_mvm_scratch_bytes(const ohm_geometry *g);
+
+/* The same in scalar double. x holds real-valued drive codes: magnitudes with their sign for
+ * two_phase and sign_magnitude, x + 2^(bits-1) for offset. With round = 0 nothing is rounded: the
+ * fraction of x rides on plane 0 and the ADC keeps fractions (physics.md section 7).
+ * per_cell draws read noise per cell and read (its own stream site), else aggregated as the fast kernel.
+ * analogue, if not NULL: [m][reads][n] value at the ADC in LSB before rounding and clamping. */
+void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_cells *cells, const double *x, int m,
+                 uint64_t first_row, int round, int per_cell, double *analogue);
+
+#endif

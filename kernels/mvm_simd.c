@@ -1,0 +1,514 @@
+/* The fast MVM, one task: drive a block of up to 48 rows, and for each read multiply with 32-column
+ * panels, add noise, convert, and add up codes. Compiled once per instruction set. Bound: 2·M·K·N
+ * flop per plane, slice and array (twice with per-cell read variance); per conversion one draw and
+ * about ten instructions per vector; panels of 32 x tile rows stay in the first-level cache. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu.h"
+#include "kernels/mvm_task.h"
+#include "kernels/normals.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+typedef __m512 vec;
+enum { LANES = 16, MICRO_ROWS = 12 };
+#define LOAD(p) _mm512_loadu_ps(p)
+#define STORE(p, v) _mm512_storeu_ps(p, v)
+#define SPLAT(x) _mm512_set1_ps(x)
+#define ZERO _mm512_setzero_ps()
+#define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
+#elif defined(__AVX2__)
+#include <immintrin.h>
+typedef __m256 vec;
+enum { LANES = 8, MICRO_ROWS = 3 };
+#define LOAD(p) _mm256_loadu_ps(p)
+#define STORE(p, v) _mm256_storeu_ps(p, v)
+#define SPLAT(x) _mm256_set1_ps(x)
+#define ZERO _mm256_setzero_ps()
+#define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
+#else
+typedef float vec __attribute__((vector_size(16)));
+enum { LANES = 4, MICRO_ROWS = 1 };
+#define LOAD(p) (*(const vec __attribute__((aligned(4), may_alias)) *)(p))
+#define STORE(p, v) (*(vec __attribute__((aligned(4), may_alias)) *)(p) = (v))
+#define SPLAT(x) ((vec){(x), (x), (x), (x)})
+#define ZERO ((vec){0})
+#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#endif
+
+enum { BLOCK = OHM_ROW_BLOCK, GROUP = OHM_ROW_GROUP };
+
+typedef struct {
+    const ohm_mvm_job *job;
+    const ohm_mvm_scratch *s;
+    int row, rows, column, columns;         /* the task */
+    int phase, plane, slice, array, tile;   /* the read */
+    uint64_t first;                         /* global index of the task's first row */
+    uint64_t noise_at;                      /* transform that s->noise holds */
+} task;
+
+/* c[MICRO_ROWS][32] = a[rows][12 (MICRO_ROWS used)] x b[rows][vectors·LANES]; added in row order, so
+ * that an output does not depend on where in a block its row stands. */
+#define DEFINE_MICRO(name, VECTORS)                                                                \
+    static void name(float *c, const float *a, const float *b, int rows)                           \
+    {                                                                                              \
+        vec sum[MICRO_ROWS][VECTORS];                                                              \
+        _Pragma("GCC unroll 12") for (int i = 0; i < MICRO_ROWS; i++)                              \
+            _Pragma("GCC unroll 8") for (int v = 0; v < (VECTORS); v++) sum[i][v] = ZERO;          \
+        for (int r = 0; r < rows; r++, a += GROUP, b += (VECTORS) * LANES) {                       \
+            vec column[VECTORS];                                                                   \
+            _Pragma("GCC unroll 8") for (int v = 0; v < (VECTORS); v++) column[v] = LOAD(b + v * LANES); \
+            _Pragma("GCC unroll 12") for (int i = 0; i < MICRO_ROWS; i++) {                        \
+                vec drive = SPLAT(a[i]);                                                           \
+                _Pragma("GCC unroll 8") for (int v = 0; v < (VECTORS); v++)                        \
+                    sum[i][v] = MULTIPLY_ADD(drive, column[v], sum[i][v]);                         \
+            }                                                                                      \
+        }                                                                                          \
+        _Pragma("GCC unroll 12") for (int i = 0; i < MICRO_ROWS; i++)                              \
+            _Pragma("GCC unroll 8") for (int v = 0; v < (VECTORS); v++)                            \
+                STORE(c + i * OHM_PANEL + v * LANES, sum[i][v]);                                   \
+    }
+DEFINE_MICRO(micro_panel, OHM_PANEL / LANES)
+DEFINE_MICRO(micro_half, OHM_HALF_PANEL / LANES)
+
+/* c[48][32] for rows [from, to) of a tile of `rows` word lines. */
+static void multiply(float *c, const float *drive, const float *panel, int width, int rows, int from, int to, int used)
+{
+    for (int i = 0; i < used; i += MICRO_ROWS) {
+        const float *a = drive + (size_t)(i / GROUP) * rows * GROUP + (size_t)from * GROUP + i % GROUP;
+        const float *b = panel + (size_t)from * width;
+        if (width == OHM_PANEL)
+            micro_panel(c + i * OHM_PANEL, a, b, to - from);
+        else
+            micro_half(c + i * OHM_PANEL, a, b, to - from);
+    }
+}
+
+static void draw(float *z, const task *t, uint32_t site, uint64_t transform, uint64_t per_sample)
+{
+    ohm_stream stream = t->job->r->stream;
+    stream.site = site;
+    if (t->job->r->exact_normals)
+        ohm_normals_exact_block(z, 128, t->first, (size_t)t->rows, transform, per_sample, &stream);
+    else
+        ohm_normals_fast(z, 128, t->first, (size_t)t->rows, transform, per_sample, &stream);
+}
+
+static uint64_t draw_element(const task *t, int column)
+{
+    const ohm_geometry *g = t->job->g;
+    return ohm_read_index(g, t->phase, t->plane, t->slice, t->array, t->tile) * (uint64_t)ohm_draw_pitch(g) + (uint64_t)column;
+}
+
+/* Normals of a panel: z[i*128 + j] for row i, packed column column + j. */
+static const float *panel_noise(task *t, int column)
+{
+    uint64_t e = draw_element(t, column), per_sample = ohm_draw_transforms(t->job->g);
+    if (t->noise_at != e >> 7) {
+        const ohm_read *r = t->job->r;
+        t->noise_at = e >> 7;
+        draw(t->s->noise, t, r->read_noise ? OHM_SITE_READ : OHM_SITE_ADC_NOISE, e >> 7, per_sample);
+        if (r->static_errors && r->read_noise && r->adc_noise > 0.0f)
+            draw(t->s->noise2, t, OHM_SITE_ADC_NOISE, e >> 7, per_sample);
+    }
+    return t->s->noise + (e & 127);
+}
+
+/* ---- Drive ------------------------------------------------------------------------------- */
+
+static float digit_of(const ohm_geometry *g, const float *level_of, unsigned code, int phase, int plane)
+{
+    unsigned shift = (unsigned)(plane * g->dac_bits), mask = (unsigned)g->max_digit;
+    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+    unsigned magnitude = is_signed ? code & 127u : code;
+    int negative = is_signed && code >> 7;
+    float level = level_of[(magnitude >> shift) & mask];
+    if (g->drive == OHM_DRIVE_TWO_PHASE)
+        return negative == phase ? level : 0.0f;
+    return negative ? -level : level;
+}
+
+/* One draw per row of x, input and plane, on the voltage: a non-linear cell sees it bent. */
+static void add_dac_noise(task *t)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_read *r = t->job->r;
+    uint64_t pitch = ohm_dac_pitch(g), per_sample = (uint64_t)g->phases * g->planes * pitch / 128;
+    uint64_t base = ((uint64_t)t->phase * g->planes + t->plane) * pitch / 128;
+    for (int k0 = 0, tile = 0; k0 < g->k; k0 += 128) {
+        draw(t->s->noise, t, OHM_SITE_DAC_NOISE, base + (uint64_t)k0 / 128, per_sample);
+        for (int k = k0; k < g->k && k < k0 + 128; k++) {
+            while (k >= ohm_tile_begin(g, tile + 1))
+                tile++;
+            int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
+            float *out = t->s->drive + (size_t)begin * BLOCK + (size_t)(k - begin) * GROUP;
+            for (int i = 0; i < t->rows; i++) {
+                float *drive = out + (size_t)(i / GROUP) * rows * GROUP + i % GROUP;
+                *drive += r->dac_noise * t->s->noise[i * 128 + (k - k0)];
+                if (r->iv != OHM_CELL_LINEAR)
+                    *drive = (float)ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, *drive, NULL);
+            }
+        }
+    }
+    t->noise_at = UINT64_MAX;
+}
+
+/* Fills drive, square, total and power for one phase and plane. */
+static void drive_rows(task *t)
+{
+    const ohm_mvm_job *job = t->job;
+    const ohm_geometry *g = job->g;
+    const ohm_mvm_scratch *s = t->s;
+    float level[256];
+    int groups = (t->rows + GROUP - 1) / GROUP, noisy = job->r->dac_noise > 0.0f && !job->r->quiet;
+    for (unsigned code = 0; code < 256; code++)
+        level[code] = digit_of(g, noisy ? job->r->dac_level : job->r->drive_level, code, t->phase, t->plane);
+    for (int tile = 0; tile < g->tiles; tile++) {
+        int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
+        float *out = s->drive + (size_t)begin * BLOCK;
+        for (int group = 0; group < groups; group++, out += (size_t)rows * GROUP)
+            for (int i = 0; i < GROUP; i++) {
+                int row = group * GROUP + i;
+                if (row >= t->rows) {
+                    for (int k = 0; k < rows; k++)
+                        out[k * GROUP + i] = 0.0f;
+                    continue;
+                }
+                const uint8_t *x = job->x_u + (size_t)(t->row + row) * job->ldx + begin;
+                for (int k = 0; k < rows; k++)
+                    out[k * GROUP + i] = level[x[k]];
+            }
+    }
+    if (noisy)
+        add_dac_noise(t);
+    for (int tile = 0; tile < g->tiles; tile++) {
+        int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
+        const float *in = s->drive + (size_t)begin * BLOCK;
+        double *total = s->total + (size_t)tile * BLOCK;
+        float *power = s->power + (size_t)tile * BLOCK;
+        for (int group = 0; group < groups; group++, in += (size_t)rows * GROUP) {
+            double sum[GROUP] = {0};
+            float squares[GROUP] = {0};
+            for (int k = 0; k < rows; k++)
+                for (int i = 0; i < GROUP; i++) {
+                    sum[i] += in[k * GROUP + i];
+                    squares[i] += in[k * GROUP + i] * in[k * GROUP + i];
+                }
+            memcpy(total + group * GROUP, sum, sizeof sum);
+            memcpy(power + group * GROUP, squares, sizeof squares);
+        }
+    }
+    if (job->r->read_cells)
+        for (size_t i = 0, count = (size_t)g->k * BLOCK; i < count; i++)
+            s->square[i] = s->drive[i] * s->drive[i];
+}
+
+/* ---- Conversion -------------------------------------------------------------------------- */
+
+typedef struct { /* one column's static errors; zeros where off */
+    float gain, offset, s_shape;
+} column_error;
+
+/* The analogue value at the ADC in LSB, without ADC noise. */
+static float bend(const ohm_read *r, float high, float value, column_error e)
+{
+    if (e.s_shape != 0.0f) {
+        float y = value / high;
+        value = high * (y * (1.0f + fabsf(e.s_shape)) / (1.0f + fabsf(e.s_shape * y)));
+    }
+    value = value * (1.0f + e.gain) + e.offset;
+    if (r->inl != 0.0f)
+        value += r->inl * (float)ohm_inl_shape((double)(value / high));
+    return value;
+}
+
+static float limit(float value, float low, float high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* LSB of packed column c of this read. */
+static float lsb_at(const task *t, int column)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_read *r = t->job->r;
+    const float *lsb = r->lsb + ((size_t)t->plane * g->slices + t->slice) * (r->lsb_per_column ? g->n : 1);
+    if (!r->lsb_per_column)
+        return lsb[0];
+    int pitch = ohm_tile_pitch(g), n = g->column_tiles == 1 ? column : column / pitch * g->tile_columns + column % pitch;
+    return lsb[n < g->n ? n : g->n - 1];
+}
+
+static size_t column_base(const task *t)
+{
+    const ohm_geometry *g = t->job->g;
+    return (((size_t)t->slice * ohm_arrays(g) + t->array) * g->tiles + t->tile) * ohm_packed_columns(g);
+}
+
+/* The common case: one draw, no static errors. Loops of fixed shape that the compiler turns into vectors. */
+static inline void convert_plain(int32_t *restrict codes, int ld, const float *restrict current, const float *restrict variance,
+                                 const float *restrict z, const float *restrict pre, const float *restrict power,
+                                 const float *restrict inverse, const float *restrict johnson, float adc_variance, float low,
+                                 float high, int rows, int width, int noisy)
+{
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < width; j++) {
+            float value = (current[i * OHM_PANEL + j] + pre[i]) * inverse[j];
+            if (noisy) {
+                float v = power[i] + johnson[j];
+                if (variance)
+                    v += variance[i * OHM_PANEL + j];
+                value += z[i * 128 + j] * sqrtf(v * (inverse[j] * inverse[j]) + adc_variance);
+            }
+            value = value < low ? low : value;
+            value = value > high ? high : value;
+            codes[(size_t)i * ld + j] += (int32_t)rintf(value);
+        }
+}
+
+/* Everything: S-shape, gain, offset, INL between the read noise and the ADC's own. */
+static void convert_general(const task *t, int32_t *codes, int ld, const float *z, const float *pre, const float *power,
+                            const float *inverse, const float *johnson, int column, int width)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_read *r = t->job->r;
+    const ohm_tiles *w = t->job->w;
+    const float *z_adc = r->read_noise ? t->s->noise2 + (z - t->s->noise) : z;
+    float low = ohm_adc_low(g, r), high = ohm_adc_high(g, r);
+    size_t base = column_base(t) + (size_t)column;
+    for (int j = 0; j < width; j++) {
+        column_error e = {w->gain ? w->gain[base + j] : 0.0f, w->offset ? w->offset[base + j] : 0.0f,
+                          w->s_shape ? w->s_shape[base + j] : 0.0f};
+        for (int i = 0; i < t->rows; i++) {
+            float value = t->s->current[i * OHM_PANEL + j] + pre[i];
+            if (r->read_noise) {
+                float v = power[i] + johnson[j];
+                if (r->read_cells)
+                    v += t->s->variance[i * OHM_PANEL + j];
+                value += z[i * 128 + j] * sqrtf(v);
+            }
+            value = bend(r, high, value * inverse[j], e);
+            if (r->adc_noise > 0.0f)
+                value += r->adc_noise * z_adc[i * 128 + j];
+            codes[(size_t)i * ld + j] += (int32_t)rintf(limit(value, low, high));
+        }
+    }
+}
+
+/* ---- Reference columns of offset weights --------------------------------------------------- */
+
+/* What the reference column of a column tile adds before, or subtracts after, conversion. */
+static void read_reference(task *t, int ct)
+{
+    const ohm_mvm_job *job = t->job;
+    const ohm_geometry *g = job->g;
+    const ohm_read *r = job->r;
+    const ohm_tiles *w = job->w;
+    int begin = ohm_tile_begin(g, t->tile), rows = ohm_tile_begin(g, t->tile + 1) - begin, noisy = !r->quiet && job->sums;
+    size_t cells = ((size_t)t->slice * g->column_tiles + ct) * g->k + begin;
+    size_t one = ((size_t)t->slice * g->tiles + t->tile) * g->column_tiles + ct;
+    float *pre = t->s->ref_pre + (size_t)ct * BLOCK;
+    double *post = t->s->ref_post + (size_t)ct * BLOCK;
+    uint64_t e = draw_element(t, ohm_packed_columns(g) + ct), per_sample = ohm_draw_transforms(g);
+    int drawn = noisy && (r->read_noise || (g->digital && r->adc_noise > 0.0f && r->adc_bits > 0));
+    float *noise = t->s->ref_noise, *adc_noise = noise + BLOCK * 128;
+    if (drawn && r->read_noise)
+        draw(noise, t, OHM_SITE_READ, e >> 7, per_sample);
+    if (drawn && g->digital && r->adc_noise > 0.0f)
+        draw(adc_noise, t, OHM_SITE_ADC_NOISE, e >> 7, per_sample);
+    for (int i = 0; i < t->rows; i++) {
+        const float *a = t->s->drive + (size_t)begin * BLOCK + (size_t)(i / GROUP) * rows * GROUP + i % GROUP;
+        double current = 0.0, variance = 0.0;
+        for (int k = 0; k < rows; k++) {
+            current += (double)a[k * GROUP] * w->ref[cells + k];
+            if (w->ref_variance)
+                variance += (double)a[k * GROUP] * a[k * GROUP] * w->ref_variance[cells + k];
+        }
+        double noise_value = 0.0;
+        if (noisy && r->read_noise) {
+            variance += (double)r->read_constant * t->s->power[(size_t)t->tile * BLOCK + i] + (w->ref_johnson ? w->ref_johnson[one] : 0.0f);
+            noise_value = noise[i * 128 + (e & 127)] * sqrt(variance);
+        }
+        if (!g->digital) {
+            pre[i] = (float)-noise_value;
+            continue;
+        }
+        current += g->pedestal * t->s->total[(size_t)t->tile * BLOCK + i] + noise_value;
+        if (r->adc_bits == 0 || r->quiet) {
+            post[i] = current;
+            continue;
+        }
+        column_error error = {w->ref_gain ? w->ref_gain[one] : 0.0f, w->ref_offset ? w->ref_offset[one] : 0.0f,
+                              w->ref_s_shape ? w->ref_s_shape[one] : 0.0f};
+        float lsb = lsb_at(t, ct * ohm_tile_pitch(g)), high = ohm_adc_high(g, r);
+        float value = bend(r, high, (float)(current / lsb), error);
+        if (r->adc_noise > 0.0f)
+            value += r->adc_noise * adc_noise[i * 128 + (e & 127)];
+        post[i] = rintf(limit(value, ohm_adc_low(g, r), high));
+    }
+}
+
+/* ---- One read ------------------------------------------------------------------------------ */
+
+/* Sums of a read without an ADC, in double; a tile whose sum could exceed 2^24 is cut into exact pieces. */
+static void accumulate(const task *t, const float *panel, int column, int width, double weight, const float *z, const float *johnson,
+                       const float *power)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_read *r = t->job->r;
+    int begin = ohm_tile_begin(g, t->tile), rows = ohm_tile_begin(g, t->tile + 1) - begin;
+    int exact = (1 << 24) / (g->max_digit * g->max_level), ct = column / ohm_tile_pitch(g);
+    const float *drive = t->s->drive + (size_t)begin * BLOCK;
+    const float *pre = t->s->ref_pre + (size_t)ct * BLOCK;
+    const double *post = t->s->ref_post + (size_t)ct * BLOCK, *total = t->s->total + (size_t)t->tile * BLOCK;
+    float *c = t->s->current;
+    for (int from = 0; from < rows; from += exact) {
+        int to = from + exact < rows ? from + exact : rows;
+        multiply(c, drive, panel, width, rows, from, to, t->rows);
+        for (int i = 0; i < t->rows; i++) {
+            double *sums = t->s->sums + (size_t)i * t->columns + (column - t->column);
+            for (int j = 0; j < width; j++)
+                sums[j] += weight * c[i * OHM_PANEL + j];
+        }
+    }
+    int reference = !g->differential, single = g->digital, noisy = r->read_noise && !r->quiet;
+    if (!reference && !single && !noisy)
+        return;
+    for (int i = 0; i < t->rows; i++) {
+        double *sums = t->s->sums + (size_t)i * t->columns + (column - t->column);
+        double common = (single ? g->pedestal * total[i] : 0.0) + (reference ? (g->digital ? -post[i] : pre[i]) : 0.0);
+        for (int j = 0; j < width; j++) {
+            double value = common;
+            if (noisy) {
+                float v = power[i] + johnson[j] + (r->read_cells ? t->s->variance[i * OHM_PANEL + j] : 0.0f);
+                value += z[i * 128 + j] * sqrtf(v);
+            }
+            sums[j] += weight * value;
+        }
+    }
+}
+
+static void raise_range(const task *t, const float *pre, int column, int width)
+{
+    const ohm_geometry *g = t->job->g;
+    float *range = t->s->range + ((size_t)t->plane * g->slices + t->slice) * t->columns + (column - t->column);
+    for (int i = 0; i < t->rows; i++)
+        for (int j = 0; j < width; j++) {
+            float value = fabsf(t->s->current[i * OHM_PANEL + j] + pre[i]);
+            range[j] = value > range[j] ? value : range[j];
+        }
+}
+
+static void read_panel(task *t, int column, double weight)
+{
+    const ohm_mvm_job *job = t->job;
+    const ohm_geometry *g = job->g;
+    const ohm_read *r = job->r;
+    static const float zeros[OHM_PANEL];
+    int width = ohm_panel_width(g, column), begin = ohm_tile_begin(g, t->tile), rows = ohm_tile_begin(g, t->tile + 1) - begin;
+    size_t array = ((size_t)t->slice * ohm_arrays(g) + t->array) * (size_t)g->k * ohm_packed_columns(g);
+    size_t at = array + ohm_packed_index(g, t->tile, 0, column);
+    const float *drive = t->s->drive + (size_t)begin * BLOCK, *square = t->s->square + (size_t)begin * BLOCK;
+    int read_noise = r->read_noise && !r->quiet && job->sums, convert = r->adc_bits > 0 && !r->quiet;
+    float power[BLOCK], pre[BLOCK], inverse[OHM_PANEL];
+    float cells = g->differential && !g->digital ? 2.0f : 1.0f;
+
+    if (read_noise && r->read_cells)
+        multiply(t->s->variance, square, job->w->variance + at, width, rows, 0, rows, t->rows);
+    const float *johnson = read_noise && job->w->johnson ? job->w->johnson + column_base(t) + column : zeros;
+    for (int i = 0; i < t->rows; i++)
+        power[i] = cells * r->read_constant * t->s->power[(size_t)t->tile * BLOCK + i];
+    if (job->sums && !convert) {
+        accumulate(t, job->w->w + at, column, width, weight, read_noise ? panel_noise(t, column) : NULL, johnson, power);
+        return;
+    }
+    multiply(t->s->current, drive, job->w->w + at, width, rows, 0, rows, t->rows);
+    for (int i = 0; i < t->rows; i++) {
+        pre[i] = g->digital ? (float)(g->pedestal * t->s->total[(size_t)t->tile * BLOCK + i]) : 0.0f;
+        if (!g->differential && !g->digital && job->sums)
+            pre[i] += t->s->ref_pre[(size_t)(column / ohm_tile_pitch(g)) * BLOCK + i];
+    }
+    if (!job->sums) {
+        raise_range(t, pre, column, width);
+        return;
+    }
+    for (int j = 0; j < width; j++)
+        inverse[j] = 1.0f / lsb_at(t, column + j);
+    int noisy = read_noise || r->adc_noise > 0.0f;
+    const float *z = noisy ? panel_noise(t, column) : NULL;
+    int32_t *codes = t->s->codes + (column - t->column);
+    float low = ohm_adc_low(g, r), high = ohm_adc_high(g, r), adc = r->adc_noise * r->adc_noise;
+    if (r->static_errors)
+        convert_general(t, codes, t->columns, z, pre, power, inverse, johnson, column, width);
+    else if (!noisy)
+        convert_plain(codes, t->columns, t->s->current, NULL, NULL, pre, power, inverse, johnson, adc, low, high, t->rows, width, 0);
+    else if (width == OHM_PANEL && !r->read_cells)
+        convert_plain(codes, t->columns, t->s->current, NULL, z, pre, power, inverse, johnson, adc, low, high, t->rows, OHM_PANEL, 1);
+    else if (!r->read_cells)
+        convert_plain(codes, t->columns, t->s->current, NULL, z, pre, power, inverse, johnson, adc, low, high, t->rows, OHM_HALF_PANEL, 1);
+    else
+        convert_plain(codes, t->columns, t->s->current, t->s->variance, z, pre, power, inverse, johnson, adc, low, high, t->rows, width, 1);
+    if (!g->differential && g->digital) {
+        const double *post = t->s->ref_post + (size_t)(column / ohm_tile_pitch(g)) * BLOCK;
+        for (int i = 0; i < t->rows; i++)
+            for (int j = 0; j < width; j++)
+                codes[(size_t)i * t->columns + j] -= (int32_t)post[i];
+    }
+}
+
+/* All row tiles of one phase, plane, slice and array. */
+static void read_array(task *t)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_read *r = t->job->r;
+    int convert = r->adc_bits > 0 && !r->quiet && t->job->sums;
+    double weight = ldexp(t->phase || t->array ? -1.0 : 1.0, t->plane * g->dac_bits + t->slice * g->cell_bits);
+    if (t->phase && t->array)
+        weight = -weight;
+    if (convert)
+        memset(t->s->codes, 0, (size_t)BLOCK * t->columns * sizeof *t->s->codes);
+    for (t->tile = 0; t->tile < g->tiles; t->tile++) {
+        if (!g->differential && t->job->sums)
+            for (int ct = t->column / ohm_tile_pitch(g); ct * ohm_tile_pitch(g) < t->column + t->columns; ct++)
+                read_reference(t, ct);
+        for (int c = t->column; c < t->column + t->columns; c += ohm_panel_width(g, c))
+            read_panel(t, c, weight);
+    }
+    if (!convert)
+        return;
+    for (int j = 0; j < t->columns; j++) {
+        double unit = weight * lsb_at(t, t->column + j);
+        for (int i = 0; i < t->rows; i++)
+            t->s->sums[(size_t)i * t->columns + j] += unit * t->s->codes[(size_t)i * t->columns + j];
+    }
+}
+
+void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int row, int rows, int column, int columns)
+{
+    const ohm_geometry *g = job->g;
+    task t = {.job = job, .s = s, .row = row, .rows = rows, .column = column, .columns = columns,
+              .first = job->first_row + (uint64_t)row, .noise_at = UINT64_MAX};
+    memset(s->sums, 0, (size_t)BLOCK * columns * sizeof *s->sums);
+    if (!job->sums)
+        memset(s->range, 0, (size_t)g->planes * g->slices * columns * sizeof *s->range);
+    for (t.phase = 0; t.phase < g->phases; t.phase++)
+        for (t.plane = 0; t.plane < g->planes; t.plane++) {
+            drive_rows(&t);
+            for (t.slice = 0; t.slice < g->slices; t.slice++)
+                for (t.array = 0; t.array < ohm_arrays(g); t.array++)
+                    read_array(&t);
+        }
+    if (!job->sums)
+        return;
+    int pitch = ohm_tile_pitch(g);
+    for (int c = column; c < column + columns; c++) {
+        int within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
+        if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
+            continue;
+        for (int i = 0; i < rows; i++) {
+            double sum = s->sums[(size_t)i * columns + (c - column)];
+            job->sums[(size_t)(row + i) * job->lds + n] = (float)(job->r->integer_sums ? rint(sum) : sum);
+        }
+    }
+}

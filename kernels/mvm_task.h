@@ -1,0 +1,39 @@
+/* Inside of the fast MVM: one task = one block of rows x one range of packed columns. Shared by
+ * mvm_cpu.c (threads) and mvm_simd.c (arithmetic, once per instruction set). */
+#ifndef OHM_KERNELS_MVM_TASK_H
+#define OHM_KERNELS_MVM_TASK_H
+
+#include "kernels/mvm.h"
+
+typedef struct {
+    const ohm_geometry *g;
+    const ohm_read *r;
+    const ohm_tiles *w;
+    const uint8_t *x_u;
+    int ldx, m;
+    uint64_t first_row;
+    float *sums;        /* NULL: gather ranges */
+    int lds;
+    float *range;
+    int range_per_column;
+} ohm_mvm_job;
+
+/* Memory of one thread. */
+typedef struct {
+    float *drive;       /* [k][48] as [tile][group of 12 rows][row][12]: the drive of one phase and plane */
+    float *square;      /* its squares */
+    double *total;      /* [tiles][48] sum of the drive over a tile's rows */
+    float *power;       /* [tiles][48] sum of squares */
+    double *sums;       /* [48][columns] */
+    int32_t *codes;     /* [48][columns] */
+    float *noise, *noise2, *ref_noise; /* [48][128] */
+    float *current, *variance;         /* [48][32] */
+    double *ref_post;   /* [column_tiles][48]: what a reference read subtracts after the ADC */
+    float *ref_pre;     /* [column_tiles][48]: what it adds on the bit line */
+    float *range;       /* [planes][slices][columns] */
+} ohm_mvm_scratch;
+
+typedef void ohm_mvm_task(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int row, int rows, int column, int columns);
+ohm_mvm_task ohm_mvm_task_base, ohm_mvm_task_avx2, ohm_mvm_task_avx512;
+
+#endif
