@@ -55,6 +55,8 @@ typedef struct {
     void *state, *scratch;
     float *sums;             /* out [m,n], row stride lds: corrected sums in digit·level units */
     int lds;
+    uint32_t *histogram;     /* with range: instead count the currents in `bins` bins of range/bins, [planes][slices][n or 1][bins] */
+    int bins;
     float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units */
 } ohm_infer_args;
 

@@ -19,7 +19,7 @@ typedef struct {
     const float *column_scale;/* [n] learned output scale (output.per_column_scale) or NULL */
     const float *x;           /* the layer's whole input (activations, before im2col), for its range */
     size_t x_count;
-    const float *x_range;     /* learned full scale [1], when quantise.x_range is learned; else NULL */
+    float *x_range;           /* learned full scale [1], when quantise.x_range is learned; else NULL. Raised to the data's while calibrating, or while it is 0 */
     ohm_chip_moment moment;
     int training;             /* 1: running ranges move; 0: they are frozen */
     int calibrating;          /* 1: calibrated ranges and the learned range's start are being gathered */

@@ -10,12 +10,13 @@
 #ifndef OHM_KERNELS_MVM_H
 #define OHM_KERNELS_MVM_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/philox.h"
+#include "kernels/quantise.h"
 
-typedef enum { OHM_DRIVE_OFFSET, OHM_DRIVE_TWO_PHASE, OHM_DRIVE_SIGN_MAGNITUDE, OHM_DRIVE_UNSIGNED } ohm_drive;
 
 /* How a layer lies on tiles, and how its codes are cut. Shapes only. */
 typedef struct {
@@ -77,9 +78,20 @@ typedef struct {
     int lsb_per_column;
     int exact_normals;       /* generator of the draws per conversion */
     int integer_sums;        /* noise-free integers: round the sums, which removes the pedestal's rounding */
+    const double *correction;/* [n] encoding correction, NULL = none */
+    const float *alpha;      /* [n] drift compensation, NULL = none */
+    int correction_read;     /* the correction is a read of the drifted chip: compensated with the sums */
     int quiet;               /* no noise and no conversion: compensation reads */
     ohm_stream stream;       /* key, layer and step; the site is set per draw */
 } ohm_read;
+
+/* What the digital side makes of the raw sum of output n: rounding, drift compensation, encoding correction. */
+static inline double ohm_correct(const ohm_read *r, double sum, int n)
+{
+    double correction = r->correction ? r->correction[n] : 0.0, alpha = r->alpha ? r->alpha[n] : 1.0;
+    sum = r->correction_read ? alpha * (sum - correction) : alpha * sum - correction;
+    return r->integer_sums ? rint(sum) : sum;
+}
 
 /* The codes an ADC can return. */
 static inline float ohm_adc_high(const ohm_geometry *g, const ohm_read *r)
@@ -189,23 +201,27 @@ typedef struct {
     double *johnson_scale; /* (digit·level)^2 per level of conductance in a column, [1] */
     const float *gain, *offset, *s_shape;     /* as in ohm_tiles */
     const float *ref_gain, *ref_offset, *ref_s_shape;
-} ohm_cells;
+} ohm_crossbar;
 
-/* Uncorrected sums [m, n] (float, row stride lds) of drive codes x_u [m, k] (row stride ldx).
+/* Corrected sums [m, n] (float, row stride lds) of drive codes x_u [m, k] (row stride ldx).
  * first_row is the global index of row 0. scratch: ohm_mvm_scratch_bytes. Opens one OpenMP region. */
 void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
                  int m, uint64_t first_row, void *scratch);
-/* Raises range[planes][slices][n or 1] to the largest |noise-free bit-line current| instead. */
-void ohm_mvm_range_cpu(float *range, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
+/* The raw sums in double, for calibration reads. */
+void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
+                     int m, uint64_t first_row, void *scratch);
+/* Raises range[planes][slices][n or 1] to the largest |noise-free bit-line current| instead; or, with
+ * histogram [planes][slices][n or 1][bins] not NULL, counts those currents in bins of range/bins. */
+void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
                        int ldx, int m, uint64_t first_row, void *scratch);
 size_t ohm_mvm_scratch_bytes(const ohm_geometry *g);
 
-/* The same in scalar double. x holds real-valued drive codes: magnitudes with their sign for
+/* The raw sums in scalar double. x holds real-valued drive codes: magnitudes with their sign for
  * two_phase and sign_magnitude, x + 2^(bits-1) for offset. With round = 0 nothing is rounded: the
  * fraction of x rides on plane 0 and the ADC keeps fractions (physics.md section 7).
  * per_cell draws read noise per cell and read (its own stream site), else aggregated as the fast kernel.
  * analogue, if not NULL: [m][reads][n] value at the ADC in LSB before rounding and clamping. */
-void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_cells *cells, const double *x, int m,
+void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const double *x, int m,
                  uint64_t first_row, int round, int per_cell, double *analogue);
 
 #endif

@@ -50,6 +50,7 @@ static size_t carve(ohm_mvm_scratch *s, const ohm_geometry *g, char *base)
     TAKE(current, (size_t)OHM_ROW_BLOCK * OHM_PANEL);
     TAKE(variance, (size_t)OHM_ROW_BLOCK * OHM_PANEL);
     TAKE(ref_post, cts * OHM_ROW_BLOCK);
+    TAKE(ref_sums, cts * OHM_ROW_BLOCK);
     TAKE(ref_pre, cts * OHM_ROW_BLOCK);
     TAKE(range, (size_t)g->planes * g->slices * columns);
 #undef TAKE
@@ -96,7 +97,7 @@ static void run(const ohm_mvm_job *job, void *scratch)
                 int rows = job->m - row < OHM_ROW_BLOCK ? job->m - row : OHM_ROW_BLOCK;
                 int width = all - column < columns ? all - column : columns;
                 task(job, &s, row, rows, column, width);
-                if (!job->sums) {
+                if (job->range && !job->histogram) {
 #pragma omp critical(ohm_mvm_range)
                     merge_range(job, &s, column, width);
                 }
@@ -111,10 +112,17 @@ void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r,
     run(&job, scratch);
 }
 
-void ohm_mvm_range_cpu(float *range, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
+void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
+                     int m, uint64_t first_row, void *scratch)
+{
+    ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .raw = sums, .lds = lds};
+    run(&job, scratch);
+}
+
+void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
                        int ldx, int m, uint64_t first_row, void *scratch)
 {
     ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .range = range,
-                       .range_per_column = per_column};
+                       .histogram = histogram, .bins = bins, .range_per_column = per_column};
     run(&job, scratch);
 }

@@ -27,7 +27,7 @@ double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digi
 typedef struct {
     const ohm_geometry *g;
     const ohm_read *r;
-    const ohm_cells *cells;
+    const ohm_crossbar *cells;
     int round, per_cell, columns; /* columns: outputs and references */
     uint64_t row;                 /* global index of the sample */
     double *drive;                /* [k] */
@@ -176,7 +176,7 @@ static void read_tile(const context *c, const read_at *at, double weight, double
 {
     const ohm_geometry *g = c->g;
     const ohm_read *r = c->r;
-    const ohm_cells *cells = c->cells;
+    const ohm_crossbar *cells = c->cells;
     int np = ohm_packed_columns(g), pitch = ohm_tile_pitch(g), arrays = ohm_arrays(g);
     double johnson = cells->johnson_scale ? *cells->johnson_scale : 0.0, unused;
     const float *lsb = r->lsb ? r->lsb + ((size_t)at->plane * g->slices + at->slice) * (r->lsb_per_column ? g->n : 1) : NULL;
@@ -204,7 +204,9 @@ static void read_tile(const context *c, const read_at *at, double weight, double
                 /* the reference column has a converter of its own, and draws of its own */
                 context own = *c;
                 own.per_cell = 1;
-                post = convert(&own, ref, ref_variance, lsb ? lsb[r->lsb_per_column ? ct * g->tile_columns : 0] : 1.0, e, np + ct, &unused);
+                double ref_lsb = lsb ? lsb[r->lsb_per_column ? ct * g->tile_columns : 0] : 1.0;
+                post = convert(&own, ref, ref_variance, ref_lsb, e, np + ct, &unused);
+                post *= r->adc_bits > 0 && !r->quiet ? ref_lsb : 1.0;
             } else {
                 current -= ref;
                 if (r->read_noise && !r->quiet)
@@ -216,11 +218,11 @@ static void read_tile(const context *c, const read_at *at, double weight, double
         double unit = lsb ? lsb[r->lsb_per_column ? n : 0] : 1.0, value = convert(c, current, variance, unit, e, packed, &unused);
         if (analogue)
             analogue[at->index * (uint64_t)g->n + (uint64_t)n] = unused;
-        sums[n] += weight * (value - post) * (r->adc_bits > 0 && !r->quiet ? unit : 1.0);
+        sums[n] += weight * (value * (r->adc_bits > 0 && !r->quiet ? unit : 1.0) - post);
     }
 }
 
-void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_cells *cells, const double *x, int m,
+void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const double *x, int m,
                  uint64_t first_row, int round, int per_cell, double *analogue)
 {
     size_t pitch = (size_t)ohm_draw_pitch(g);
@@ -247,8 +249,6 @@ void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const o
                                       analogue ? analogue + (size_t)i * ohm_read_count(g) * g->n : NULL);
                         }
             }
-        for (int n = 0; n < g->n && r->integer_sums && round; n++)
-            sums[(size_t)i * g->n + n] = rint(sums[(size_t)i * g->n + n]);
     }
     free(memory);
 }

@@ -305,7 +305,7 @@ static void read_reference(task *t, int ct)
     const ohm_geometry *g = job->g;
     const ohm_read *r = job->r;
     const ohm_tiles *w = job->w;
-    int begin = ohm_tile_begin(g, t->tile), rows = ohm_tile_begin(g, t->tile + 1) - begin, noisy = !r->quiet && job->sums;
+    int begin = ohm_tile_begin(g, t->tile), rows = ohm_tile_begin(g, t->tile + 1) - begin, noisy = !r->quiet && !job->range;
     size_t cells = ((size_t)t->slice * g->column_tiles + ct) * g->k + begin;
     size_t one = ((size_t)t->slice * g->tiles + t->tile) * g->column_tiles + ct;
     float *pre = t->s->ref_pre + (size_t)ct * BLOCK;
@@ -345,7 +345,7 @@ static void read_reference(task *t, int ct)
         float value = bend(r, high, (float)(current / lsb), error);
         if (r->adc_noise > 0.0f)
             value += r->adc_noise * adc_noise[i * 128 + (e & 127)];
-        post[i] = rintf(limit(value, ohm_adc_low(g, r), high));
+        post[i] = (double)lsb * rintf(limit(value, ohm_adc_low(g, r), high));
     }
 }
 
@@ -389,9 +389,32 @@ static void accumulate(const task *t, const float *panel, int column, int width,
     }
 }
 
+static void count_currents(const task *t, const float *pre, int column, int width)
+{
+    const ohm_mvm_job *job = t->job;
+    const ohm_geometry *g = job->g;
+    int pitch = ohm_tile_pitch(g), bins = job->bins;
+    for (int j = 0; j < width; j++) {
+        int c = column + j, within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
+        if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
+            continue;
+        size_t at = ((size_t)t->plane * g->slices + t->slice) * (job->range_per_column ? g->n : 1) + (job->range_per_column ? n : 0);
+        float scale = job->range[at] > 0.0f ? (float)bins / job->range[at] : 0.0f;
+        for (int i = 0; i < t->rows; i++) {
+            int bin = (int)(fabsf(t->s->current[i * OHM_PANEL + j] + pre[i]) * scale);
+#pragma omp atomic
+            job->histogram[at * (size_t)bins + (size_t)(bin < bins ? bin : bins - 1)]++;
+        }
+    }
+}
+
 static void raise_range(const task *t, const float *pre, int column, int width)
 {
     const ohm_geometry *g = t->job->g;
+    if (t->job->histogram) {
+        count_currents(t, pre, column, width);
+        return;
+    }
     float *range = t->s->range + ((size_t)t->plane * g->slices + t->slice) * t->columns + (column - t->column);
     for (int i = 0; i < t->rows; i++)
         for (int j = 0; j < width; j++) {
@@ -410,7 +433,7 @@ static void read_panel(task *t, int column, double weight)
     size_t array = ((size_t)t->slice * ohm_arrays(g) + t->array) * (size_t)g->k * ohm_packed_columns(g);
     size_t at = array + ohm_packed_index(g, t->tile, 0, column);
     const float *drive = t->s->drive + (size_t)begin * BLOCK, *square = t->s->square + (size_t)begin * BLOCK;
-    int read_noise = r->read_noise && !r->quiet && job->sums, convert = r->adc_bits > 0 && !r->quiet;
+    int read_noise = r->read_noise && !r->quiet && !job->range, convert = r->adc_bits > 0 && !r->quiet;
     float power[BLOCK], pre[BLOCK], inverse[OHM_PANEL];
     float cells = g->differential && !g->digital ? 2.0f : 1.0f;
 
@@ -419,17 +442,17 @@ static void read_panel(task *t, int column, double weight)
     const float *johnson = read_noise && job->w->johnson ? job->w->johnson + column_base(t) + column : zeros;
     for (int i = 0; i < t->rows; i++)
         power[i] = cells * r->read_constant * t->s->power[(size_t)t->tile * BLOCK + i];
-    if (job->sums && !convert) {
+    if (!job->range && !convert) {
         accumulate(t, job->w->w + at, column, width, weight, read_noise ? panel_noise(t, column) : NULL, johnson, power);
         return;
     }
     multiply(t->s->current, drive, job->w->w + at, width, rows, 0, rows, t->rows);
     for (int i = 0; i < t->rows; i++) {
         pre[i] = g->digital ? (float)(g->pedestal * t->s->total[(size_t)t->tile * BLOCK + i]) : 0.0f;
-        if (!g->differential && !g->digital && job->sums)
+        if (!g->differential && !g->digital && !job->range)
             pre[i] += t->s->ref_pre[(size_t)(column / ohm_tile_pitch(g)) * BLOCK + i];
     }
-    if (!job->sums) {
+    if (job->range) {
         raise_range(t, pre, column, width);
         return;
     }
@@ -449,12 +472,6 @@ static void read_panel(task *t, int column, double weight)
         convert_plain(codes, t->columns, t->s->current, NULL, z, pre, power, inverse, johnson, adc, low, high, t->rows, OHM_HALF_PANEL, 1);
     else
         convert_plain(codes, t->columns, t->s->current, t->s->variance, z, pre, power, inverse, johnson, adc, low, high, t->rows, width, 1);
-    if (!g->differential && g->digital) {
-        const double *post = t->s->ref_post + (size_t)(column / ohm_tile_pitch(g)) * BLOCK;
-        for (int i = 0; i < t->rows; i++)
-            for (int j = 0; j < width; j++)
-                codes[(size_t)i * t->columns + j] -= (int32_t)post[i];
-    }
 }
 
 /* All row tiles of one phase, plane, slice and array. */
@@ -462,25 +479,30 @@ static void read_array(task *t)
 {
     const ohm_geometry *g = t->job->g;
     const ohm_read *r = t->job->r;
-    int convert = r->adc_bits > 0 && !r->quiet && t->job->sums;
+    int convert = r->adc_bits > 0 && !r->quiet && !t->job->range;
     double weight = ldexp(t->phase || t->array ? -1.0 : 1.0, t->plane * g->dac_bits + t->slice * g->cell_bits);
     if (t->phase && t->array)
         weight = -weight;
+    int pitch = ohm_tile_pitch(g), first = t->column / pitch, end = (t->column + t->columns + pitch - 1) / pitch;
     if (convert)
         memset(t->s->codes, 0, (size_t)BLOCK * t->columns * sizeof *t->s->codes);
+    memset(t->s->ref_sums, 0, (size_t)g->column_tiles * BLOCK * sizeof *t->s->ref_sums);
     for (t->tile = 0; t->tile < g->tiles; t->tile++) {
-        if (!g->differential && t->job->sums)
-            for (int ct = t->column / ohm_tile_pitch(g); ct * ohm_tile_pitch(g) < t->column + t->columns; ct++)
-                read_reference(t, ct);
+        for (int ct = first; !g->differential && !t->job->range && ct < end; ct++) {
+            read_reference(t, ct);
+            for (int i = 0; convert && g->digital && i < t->rows; i++)
+                t->s->ref_sums[ct * BLOCK + i] += t->s->ref_post[ct * BLOCK + i];
+        }
         for (int c = t->column; c < t->column + t->columns; c += ohm_panel_width(g, c))
             read_panel(t, c, weight);
     }
     if (!convert)
         return;
     for (int j = 0; j < t->columns; j++) {
-        double unit = weight * lsb_at(t, t->column + j);
+        double lsb = lsb_at(t, t->column + j);
+        const double *ref = t->s->ref_sums + (size_t)((t->column + j) / pitch) * BLOCK;
         for (int i = 0; i < t->rows; i++)
-            t->s->sums[(size_t)i * t->columns + j] += unit * t->s->codes[(size_t)i * t->columns + j];
+            t->s->sums[(size_t)i * t->columns + j] += weight * (lsb * t->s->codes[(size_t)i * t->columns + j] - ref[i]);
     }
 }
 
@@ -490,7 +512,7 @@ void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, in
     task t = {.job = job, .s = s, .row = row, .rows = rows, .column = column, .columns = columns,
               .first = job->first_row + (uint64_t)row, .noise_at = UINT64_MAX};
     memset(s->sums, 0, (size_t)BLOCK * columns * sizeof *s->sums);
-    if (!job->sums)
+    if (job->range)
         memset(s->range, 0, (size_t)g->planes * g->slices * columns * sizeof *s->range);
     for (t.phase = 0; t.phase < g->phases; t.phase++)
         for (t.plane = 0; t.plane < g->planes; t.plane++) {
@@ -499,7 +521,7 @@ void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, in
                 for (t.array = 0; t.array < ohm_arrays(g); t.array++)
                     read_array(&t);
         }
-    if (!job->sums)
+    if (job->range)
         return;
     int pitch = ohm_tile_pitch(g);
     for (int c = column; c < column + columns; c++) {
@@ -508,7 +530,11 @@ void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, in
             continue;
         for (int i = 0; i < rows; i++) {
             double sum = s->sums[(size_t)i * columns + (c - column)];
-            job->sums[(size_t)(row + i) * job->lds + n] = (float)(job->r->integer_sums ? rint(sum) : sum);
+            size_t at = (size_t)(row + i) * job->lds + n;
+            if (job->raw)
+                job->raw[at] = sum;
+            else
+                job->sums[at] = (float)ohm_correct(job->r, sum, n);
         }
     }
 }

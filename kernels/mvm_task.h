@@ -12,9 +12,12 @@ typedef struct {
     const uint8_t *x_u;
     int ldx, m;
     uint64_t first_row;
-    float *sums;        /* NULL: gather ranges */
+    float *sums;        /* corrected, or */
+    double *raw;        /* uncorrected sums, or */
+    float *range;       /* the largest currents instead */
+    uint32_t *histogram;/* or, with the range known, their counts in bins of range/bins */
+    int bins;
     int lds;
-    float *range;
     int range_per_column;
 } ohm_mvm_job;
 
@@ -29,6 +32,7 @@ typedef struct {
     float *noise, *noise2, *ref_noise; /* [48][128] */
     float *current, *variance;         /* [48][32] */
     double *ref_post;   /* [column_tiles][48]: what a reference read subtracts after the ADC */
+    double *ref_sums;   /* [column_tiles][48]: ref_post over all tiles of an array */
     float *ref_pre;     /* [column_tiles][48]: what it adds on the bit line */
     float *range;       /* [planes][slices][columns] */
 } ohm_mvm_scratch;

@@ -58,6 +58,7 @@ double ohm_read_variance(const ohm_read_law *law, double g, double *slope); /* s
 /* Mode full: slice 0's cells and the gradients gathered for them, [signs][k][n]. */
 typedef struct {
     float *g, *g_eff, *slope; /* before wires; after; d g / d level */
+    float *g_ref, *dref;      /* reference cells before wires, and d loss / d (theirs after): [k][column_tiles], offset weights */
     float *dg, *dvariance;    /* d loss / d (g_eff), d loss / d (read variance of the cell as it acts) */
 } ohm_cell_gradient;
 
@@ -85,7 +86,7 @@ void ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_ge
                      const ohm_read_law *read, double johnson_scale, const uint8_t *w_split, const uint8_t *ref_level, void *scratch);
 size_t ohm_program_scratch_bytes(const ohm_geometry *g, const ohm_programming *p);
 /* level [slices][signs][k][n] real. Fills cells->g, variance, g_ref, variance_ref. */
-void ohm_program_ref(ohm_cells *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
+void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level);
 /* Static errors of ADC columns: count exact normals times sigma (plus mean). */
 void ohm_column_errors(float *out, size_t count, double mean, double sigma, const ohm_stream *stream, uint32_t site, uint64_t first);

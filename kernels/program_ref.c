@@ -192,7 +192,7 @@ static int physical_column(const place *at, int sign, int c)
     return at->p->interleaved ? 2 * c + sign : c;
 }
 
-static void through_wires(ohm_cells *cells, const place *at, int sign, double *tile, double *scratch)
+static void through_wires(ohm_crossbar *cells, const place *at, int sign, double *tile, double *scratch)
 {
     const ohm_geometry *g = at->g;
     int width = at->p->physical_columns, signs = g->differential ? 2 : 1;
@@ -224,7 +224,7 @@ static double scaled_variance(const ohm_read_law *read, double before, double af
     return ohm_read_variance(read, before, NULL) * share * share;
 }
 
-void ohm_program_ref(ohm_cells *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
+void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level)
 {
     int signs = g->differential ? 2 : 1;

@@ -1,0 +1,485 @@
+#include "host/chip_analog.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/device.h"
+#include "kernels/mvm_backward.h"
+
+enum { CALIBRATION_ROWS = 16, ALIGN = 64 };
+
+typedef struct {
+    ohm_chip_shape shape;
+    ohm_geometry g;
+    int per_cell;
+} analog;
+
+/* What lives in the caller's state memory: a programmed layer. */
+typedef struct {
+    ohm_read read;
+    ohm_read_law law;
+    ohm_programming programming;
+    double johnson;
+    ohm_chip_moment moment;
+    int corrected;            /* the offset correction of this programming has been read */
+    ohm_tiles tiles;
+    ohm_crossbar cells;       /* form per_cell */
+    ohm_cell_gradient gradient;
+    uint8_t *negative;        /* [k][n] */
+    double *correction;       /* [n] encoding correction */
+    float *alpha;             /* [n] drift compensation */
+    float *dsum_total;        /* [n] gradient of the sums over the batch, for the correction's own gradient */
+} state;
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+static void *take(char *base, size_t *used, size_t count, size_t size)
+{
+    void *at = base ? base + *used : NULL;
+    *used += (count * size + ALIGN - 1) / ALIGN * ALIGN;
+    return count ? at : NULL;
+}
+
+/* Places everything from base on (NULL: only counts). */
+static size_t layout(state *s, const analog *a, int gradient, char *base)
+{
+    const ohm_geometry *g = &a->g;
+    const ohm_hardware *hw = a->shape.hardware;
+    size_t used = (sizeof *s + ALIGN - 1) / ALIGN * ALIGN, k = (size_t)g->k, n = (size_t)g->n, np = (size_t)ohm_packed_columns(g);
+    size_t slices = (size_t)g->slices, arrays = slices * (size_t)ohm_arrays(g), tiles = (size_t)g->tiles, cts = (size_t)g->column_tiles;
+    size_t cells = (g->differential ? 2 : 1) * k * n, refs = g->differential ? 0 : slices * cts, adcs = arrays * tiles * np;
+    int spread = hw->read.model != OHM_READ_NONE && (hw->read.model != OHM_READ_CONSTANT || hw->ir_drop.model != OHM_IR_NONE);
+    int johnson = hw->temperature.johnson_bandwidth_hz > 0.0, fast = !a->per_cell;
+    int gain = hw->adc.gain_sigma > 0.0, offset = hw->adc.offset_sigma_lsb > 0.0;
+    int bent = hw->output.s_shape != 0.0 || hw->output.s_shape_sigma > 0.0;
+    ohm_tiles *w = &s->tiles;
+#define TAKE(count, type) take(base, &used, (count), sizeof(type))
+    w->w = TAKE(fast ? arrays * k * np : 0, float);
+    w->variance = TAKE(fast && spread ? arrays * k * np : 0, float);
+    w->johnson = TAKE(fast && johnson ? adcs : 0, float);
+    w->gain = TAKE(gain ? adcs : 0, float);
+    w->offset = TAKE(offset ? adcs : 0, float);
+    w->s_shape = TAKE(bent ? adcs : 0, float);
+    w->ref = TAKE(fast ? refs * k : 0, float);
+    w->ref_variance = TAKE(fast && spread ? refs * k : 0, float);
+    w->ref_johnson = TAKE(fast && johnson ? refs * tiles : 0, float);
+    w->ref_gain = TAKE(gain ? refs * tiles : 0, float);
+    w->ref_offset = TAKE(offset ? refs * tiles : 0, float);
+    w->ref_s_shape = TAKE(bent ? refs * tiles : 0, float);
+    s->cells.g = TAKE(fast ? 0 : slices * cells, double);
+    s->cells.variance = TAKE(!fast && spread ? slices * cells : 0, double);
+    s->cells.g_ref = TAKE(fast ? 0 : refs * k, double);
+    s->cells.variance_ref = TAKE(!fast && spread ? refs * k : 0, double);
+    size_t kept = gradient ? cells : 0;
+    s->gradient.g = TAKE(kept, float);
+    s->gradient.g_eff = TAKE(kept, float);
+    s->gradient.slope = TAKE(kept, float);
+    s->gradient.dg = TAKE(kept, float);
+    s->gradient.dvariance = TAKE(kept, float);
+    s->gradient.g_ref = TAKE(gradient && refs ? k * cts : 0, float);
+    s->gradient.dref = TAKE(gradient && refs ? k * cts : 0, float);
+    s->negative = TAKE(gradient ? k * n : 0, uint8_t);
+    s->correction = TAKE(n, double);
+    s->alpha = TAKE(n, float);
+    s->dsum_total = TAKE(gradient ? n : 0, float);
+#undef TAKE
+    return used;
+}
+
+static size_t state_bytes(const void *self, int want_gradient)
+{
+    state s;
+    return layout(&s, self, want_gradient, NULL) + ALIGN;
+}
+
+static state *aligned(void *memory)
+{
+    return (state *)(((uintptr_t)memory + ALIGN - 1) / ALIGN * ALIGN);
+}
+
+static size_t most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A calibration read has codes, sums and a read of its own in front of the kernel's scratch. */
+static size_t calibration_bytes(const analog *a)
+{
+    return (size_t)CALIBRATION_ROWS * ((size_t)a->g.k + ALIGN + (size_t)a->g.n * 2 * sizeof(double)) + 3 * ALIGN;
+}
+
+static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
+{
+    const analog *a = self;
+    ohm_programming p = {.ir = a->shape.hardware->ir_drop.model == OHM_IR_CLOSED_FORM, .physical_columns = a->shape.hardware->tile.cols};
+    size_t bytes = ohm_mvm_scratch_bytes(&a->g), rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
+    if (a->per_cell)
+        bytes = most(bytes, rows * ((size_t)a->g.k + a->g.n) * sizeof(double) +
+                                (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n * sizeof(double));
+    bytes = most(bytes, ohm_program_scratch_bytes(&a->g, &p));
+    if (want_gradient) {
+        bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, (int)rows));
+        bytes = most(bytes, ohm_mvm_finish_scratch_bytes(&a->g, &p));
+        bytes += rows * (size_t)a->g.n * sizeof(float) + ALIGN;
+    }
+    return bytes + calibration_bytes(a) + ALIGN;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static ohm_status create(void **self, const ohm_chip_shape *shape)
+{
+    const ohm_hardware *hw = shape->hardware;
+    if (hw->ir_drop.model == OHM_IR_EXACT)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' is not built yet: use closed_form or none");
+    if (hw->weight.encoding == OHM_WEIGHT_OFFSET && hw->tile.cols < 2)
+        return OHM_FAIL(OHM_ERR_CONFIG, "tile.cols: %d leaves no column beside the reference of offset weights: use at least 2", hw->tile.cols);
+    analog *a = calloc(1, sizeof *a);
+    if (!a)
+        return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", shape->layer);
+    a->shape = *shape;
+    ohm_device_geometry(&a->g, shape);
+    a->per_cell = hw->read.model != OHM_READ_NONE && hw->read.form == OHM_FORM_PER_CELL;
+    *self = a;
+    return OHM_OK;
+}
+
+static void destroy(void *self)
+{
+    free(self);
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static int bipolar_codes(const ohm_geometry *g)
+{
+    return g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+}
+
+typedef struct {
+    const uint8_t *x_u;
+    int m, ldx;
+    uint64_t first_row;
+} drive;
+
+/* Form per_cell: the reference, rows over threads; sums [m][n]. x: m·k doubles. */
+static void read_cells(const analog *a, const state *s, const ohm_read *r, const drive *d, double *sums, double *x)
+{
+    const ohm_geometry *g = &a->g;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int i = 0; i < d->m; i++) {
+        const uint8_t *codes = d->x_u + (size_t)i * d->ldx;
+        double *row = x + (size_t)i * g->k;
+        for (int k = 0; k < g->k; k++)
+            row[k] = !bipolar_codes(g) ? codes[k] : codes[k] >> 7 ? -(codes[k] & 127) : codes[k];
+        ohm_mvm_ref(sums + (size_t)i * g->n, g, r, &s->cells, row, 1, d->first_row + (uint64_t)i, 1, 1, NULL);
+    }
+}
+
+/* Raw sums [m][n] of a calibration read. */
+static void read_raw(const analog *a, const state *s, const ohm_read *r, const drive *d, double *sums, char *scratch)
+{
+    if (a->per_cell)
+        read_cells(a, s, r, d, sums, (double *)(void *)scratch);
+    else
+        ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+}
+
+/* Splits scratch into a calibration's codes and sums and what is left. */
+static char *carve_calibration(const analog *a, void *scratch, uint8_t **codes, double **sums)
+{
+    char *at = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
+    *codes = (uint8_t *)at;
+    at += ((size_t)CALIBRATION_ROWS * a->g.k + ALIGN - 1) / ALIGN * ALIGN;
+    *sums = (double *)(void *)at;
+    return at + ((size_t)CALIBRATION_ROWS * a->g.n * 2 * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static ohm_read calibration_read(const analog *a, const state *s, ohm_purpose purpose)
+{
+    ohm_read r;
+    double johnson;
+    ohm_device_read(&r, &johnson, &a->g, &a->shape, &s->moment, purpose);
+    r.lsb = s->read.lsb;
+    r.lsb_per_column = s->read.lsb_per_column;
+    return r;
+}
+
+/* The chip's own answer to x = 0 (code 2^(bits-1) on every row), averaged over 16 noisy reads. */
+static void read_correction(const analog *a, state *s, void *scratch)
+{
+    uint8_t *codes;
+    double *sums;
+    char *rest = carve_calibration(a, scratch, &codes, &sums);
+    ohm_read r = calibration_read(a, s, OHM_FOR_CALIBRATION);
+    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)CALIBRATION_ROWS * a->g.k);
+    drive d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    read_raw(a, s, &r, &d, sums, rest);
+    for (int n = 0; n < a->g.n; n++) {
+        double sum = 0.0;
+        for (int i = 0; i < CALIBRATION_ROWS; i++)
+            sum += sums[(size_t)i * a->g.n + n];
+        s->correction[n] = sum / CALIBRATION_ROWS;
+    }
+}
+
+/* Noise-free answer to fixed random codes, for drift compensation: sums [16][n]. */
+static void read_compensation(const analog *a, state *s, double *sums, uint8_t *codes, char *rest)
+{
+    ohm_read r = calibration_read(a, s, OHM_FOR_COMPENSATION);
+    ohm_stream stream = r.stream;
+    int most_code = (1 << (a->shape.hardware->quantise.bits - 1)) - 1, is_signed = bipolar_codes(&a->g);
+    stream.site = OHM_SITE_COMPENSATION_INPUT;
+    stream.step = 0;
+    for (size_t i = 0; i < (size_t)CALIBRATION_ROWS * a->g.k; i++) {
+        uint32_t word = ohm_stream_word(&stream, i);
+        uint32_t value = word % (uint32_t)(a->g.drive == OHM_DRIVE_OFFSET ? 2 * most_code + 1 : most_code + 1);
+        codes[i] = (uint8_t)(a->g.drive == OHM_DRIVE_OFFSET ? value + 1 : is_signed ? value | (word >> 31) << 7 : value);
+    }
+    r.quiet = 1;
+    r.read_noise = 0;
+    r.dac_noise = 0.0f;
+    drive d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    read_raw(a, s, &r, &d, sums, rest);
+}
+
+/* ---- Programming ----------------------------------------------------------------------------- */
+
+static void program_cells(const analog *a, state *s, const ohm_program_args *args, double time_s, const uint8_t *ref_level, char *scratch)
+{
+    ohm_chip_moment moment = args->moment;
+    moment.time_s = time_s;
+    ohm_device_programming(&s->programming, &a->g, &a->shape, &moment);
+    ohm_device_read_law(&s->law, &a->g, a->shape.hardware, time_s);
+    if (!a->per_cell) {
+        ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g, &s->programming, &s->law, s->johnson, args->w_split,
+                        ref_level, scratch);
+        return;
+    }
+    size_t cells = (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n;
+    double *level = (double *)(void *)scratch;
+    for (size_t i = 0; i < cells; i++)
+        level[i] = args->w_split[i];
+    ohm_program_ref(&s->cells, &a->g, &s->programming, &s->law, level, ref_level);
+}
+
+static void draw_column_errors(const analog *a, state *s)
+{
+    const ohm_hardware *hw = a->shape.hardware;
+    const ohm_geometry *g = &a->g;
+    size_t adcs = (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g);
+    size_t refs = g->differential ? 0 : (size_t)g->slices * g->tiles * g->column_tiles;
+    const struct { float *of, *ref; double mean, sigma; uint32_t site; } errors[] = {
+        {s->tiles.gain, s->tiles.ref_gain, 0.0, hw->adc.gain_sigma, OHM_SITE_ADC_GAIN},
+        {s->tiles.offset, s->tiles.ref_offset, 0.0, hw->adc.offset_sigma_lsb, OHM_SITE_ADC_OFFSET},
+        {s->tiles.s_shape, s->tiles.ref_s_shape, hw->output.s_shape, hw->output.s_shape_sigma, OHM_SITE_S_SHAPE}};
+    for (int i = 0; i < 3; i++) {
+        if (errors[i].of)
+            ohm_column_errors(errors[i].of, adcs, errors[i].mean, errors[i].sigma, &s->programming.per_chip, errors[i].site, 0);
+        if (errors[i].ref)
+            ohm_column_errors(errors[i].ref, refs, errors[i].mean, errors[i].sigma, &s->programming.per_chip, errors[i].site, adcs);
+    }
+    s->cells.gain = s->tiles.gain;
+    s->cells.offset = s->tiles.offset;
+    s->cells.s_shape = s->tiles.s_shape;
+    s->cells.ref_gain = s->tiles.ref_gain;
+    s->cells.ref_offset = s->tiles.ref_offset;
+    s->cells.ref_s_shape = s->tiles.ref_s_shape;
+}
+
+/* Level of the code 2^(bits-1) in each slice: the reference column of offset weights. */
+static void reference_levels(uint8_t *level, const analog *a)
+{
+    unsigned code = 1u << (a->shape.weight_bits - 1);
+    for (int slice = 0; slice < a->g.slices; slice++)
+        level[slice] = (uint8_t)(code >> (slice * a->g.cell_bits) & (unsigned)a->g.max_level);
+}
+
+static double column_sum(const double *sums, int n, int column)
+{
+    double sum = 0.0;
+    for (int i = 0; i < CALIBRATION_ROWS; i++)
+        sum += fabs(sums[(size_t)i * n + column]);
+    return sum;
+}
+
+/* alpha = mean |y| just after programming over mean |y| now, per layer or per column. */
+static void set_alpha(const analog *a, state *s, const double *fresh, const double *now)
+{
+    int n = a->g.n;
+    double all_fresh = 0.0, all_now = 0.0;
+    for (int i = 0; i < n; i++) {
+        double before = column_sum(fresh, n, i), after = column_sum(now, n, i);
+        all_fresh += before;
+        all_now += after;
+        s->alpha[i] = after > 0.0 ? (float)(before / after) : 1.0f;
+    }
+    if (a->shape.hardware->retention.compensation == OHM_COMPENSATION_GLOBAL)
+        for (int i = 0; i < n; i++)
+            s->alpha[i] = all_now > 0.0 ? (float)(all_fresh / all_now) : 1.0f;
+}
+
+/* 2^(bits-1)·Σ w_q, from the levels. */
+static void nominal_correction(const analog *a, state *s, const uint8_t *w_split)
+{
+    const ohm_geometry *g = &a->g;
+    double offset = (double)(1 << (a->shape.hardware->quantise.bits - 1)), mean = g->differential ? 0.0 : (double)(1 << (a->shape.weight_bits - 1));
+    for (int n = 0; n < g->n; n++) {
+        double sum = 0.0;
+        for (int slice = 0; slice < g->slices; slice++)
+            for (int sign = 0; sign < a->shape.signs; sign++) {
+                int64_t levels = 0;
+                for (int k = 0; k < g->k; k++)
+                    levels += w_split[ohm_cell_element(g, slice, sign, k, n)];
+                sum += ldexp(sign ? -1.0 : 1.0, slice * g->cell_bits) * (double)levels;
+            }
+        s->correction[n] = offset * (sum - mean * g->k);
+    }
+}
+
+static void mark_negative(const analog *a, state *s, const uint8_t *w_split)
+{
+    const ohm_geometry *g = &a->g;
+    size_t cells = (size_t)g->k * g->n;
+    memset(s->negative, 0, cells);
+    for (int slice = 0; g->differential && slice < g->slices; slice++)
+        for (size_t i = 0; i < cells; i++)
+            s->negative[i] |= w_split[((size_t)slice * 2 + 1) * cells + i] != 0;
+}
+
+static ohm_status program(void *self, const ohm_program_args *args)
+{
+    const analog *a = self;
+    state *s = aligned(args->state);
+    uint8_t ref_level[8] = {0}, *codes;
+    double *sums;
+    char *rest = carve_calibration(a, args->scratch, &codes, &sums);
+    memset(s, 0, sizeof *s);
+    layout(s, a, args->want_gradient, (char *)s);
+    s->moment = args->moment;
+    ohm_device_read(&s->read, &s->johnson, &a->g, &a->shape, &s->moment, OHM_FOR_INFERENCE);
+    s->cells.johnson_scale = &s->johnson;
+    s->read.lsb = args->g;
+    s->read.lsb_per_column = args->g_per_column;
+    for (int n = 0; n < a->g.n; n++)
+        s->alpha[n] = 1.0f;
+    reference_levels(ref_level, a);
+    int compensate = a->shape.hardware->retention.compensation != OHM_COMPENSATION_NONE && args->moment.time_s > 0.0;
+    if (compensate) {
+        program_cells(a, s, args, 0.0, ref_level, rest);
+        read_compensation(a, s, sums, codes, rest);
+    }
+    program_cells(a, s, args, args->moment.time_s, ref_level, rest);
+    if (compensate) {
+        double *now = sums + (size_t)CALIBRATION_ROWS * a->g.n;
+        read_compensation(a, s, now, codes, rest);
+        set_alpha(a, s, sums, now);
+    }
+    draw_column_errors(a, s);
+    if (args->want_gradient) {
+        size_t cells = (size_t)a->shape.signs * a->g.k * a->g.n;
+        mark_negative(a, s, args->w_split);
+        memset(s->gradient.dg, 0, cells * sizeof(float));
+        memset(s->gradient.dvariance, 0, cells * sizeof(float));
+        if (s->gradient.dref)
+            memset(s->gradient.dref, 0, (size_t)a->g.k * a->g.column_tiles * sizeof(float));
+        memset(s->dsum_total, 0, (size_t)a->g.n * sizeof(float));
+    }
+    if (compensate)
+        s->read.alpha = s->alpha;
+    if (a->g.drive == OHM_DRIVE_OFFSET) {
+        s->read.correction = s->correction;
+        s->read.correction_read = a->shape.hardware->input.correction == OHM_CORRECTION_CALIBRATED;
+        if (!s->read.correction_read)
+            nominal_correction(a, s, args->w_split);
+    }
+    return OHM_OK;
+}
+
+/* ---- Inference ------------------------------------------------------------------------------- */
+
+static ohm_status infer(void *self, const ohm_infer_args *args)
+{
+    const analog *a = self;
+    state *s = aligned(args->state);
+    char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
+    if (args->range) {
+        if (a->per_cell)
+            return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: use adc.range max, granular or a number");
+        ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
+        return OHM_OK;
+    }
+    if (s->read.correction_read && !s->corrected)
+        read_correction(a, s, args->scratch);
+    s->corrected = 1;
+    if (!a->per_cell) {
+        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
+        return OHM_OK;
+    }
+    drive d = {.x_u = args->x_u, .m = args->m, .ldx = args->ldx, .first_row = args->first_row};
+    double *sums = (double *)(void *)scratch;
+    read_cells(a, s, &s->read, &d, sums, sums + (size_t)args->m * a->g.n);
+    for (int i = 0; i < args->m; i++)
+        for (int n = 0; n < a->g.n; n++)
+            args->sums[(size_t)i * args->lds + n] = (float)ohm_correct(&s->read, sums[(size_t)i * a->g.n + n], n);
+    return OHM_OK;
+}
+
+/* ---- Mode full ------------------------------------------------------------------------------- */
+
+static void correction_backward(const analog *a, state *s, float *dw, void *scratch)
+{
+    const ohm_geometry *g = &a->g;
+    if (g->drive != OHM_DRIVE_OFFSET)
+        return;
+    if (a->shape.hardware->input.correction == OHM_CORRECTION_NOMINAL) {
+        float offset = (float)(1 << (a->shape.hardware->quantise.bits - 1));
+        for (int n = 0; n < g->n; n++)
+            for (int k = 0; k < g->k; k++)
+                dw[(size_t)n * g->k + k] -= offset * s->dsum_total[n];
+        return;
+    }
+    uint8_t *codes;
+    double *memory;
+    char *rest = carve_calibration(a, scratch, &codes, &memory);
+    float *sums = (float *)(void *)memory;
+    ohm_read r = calibration_read(a, s, OHM_FOR_CALIBRATION);
+    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)CALIBRATION_ROWS * g->k);
+    for (int i = 0; i < CALIBRATION_ROWS; i++)
+        for (int n = 0; n < g->n; n++)
+            sums[(size_t)i * g->n + n] = -s->dsum_total[n] * s->alpha[n] / CALIBRATION_ROWS;
+    ohm_mvm_gradient d = {.x_u = codes, .ldx = g->k, .round = 1, .m = CALIBRATION_ROWS, .dsums = sums, .ldd = g->n, .cells = &s->gradient};
+    ohm_mvm_backward(&d, g, &r, &s->tiles, s->johnson, rest);
+}
+
+static ohm_status backward(void *self, const ohm_backward_args *args)
+{
+    const analog *a = self;
+    state *s = aligned(args->state);
+    if (a->per_cell)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' has no gradient: train with read.form aggregate, the same distribution");
+    char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
+    float *raw = (float *)(void *)scratch;
+    for (int i = 0; i < args->m; i++)
+        for (int n = 0; n < a->g.n; n++) {
+            float d = args->dsums[(size_t)i * args->ldd + n];
+            s->dsum_total[n] += d;
+            raw[(size_t)i * a->g.n + n] = d * s->alpha[n];
+        }
+    char *rest = scratch + ((size_t)args->m * a->g.n * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    ohm_mvm_gradient d = {.x_u = args->x_u, .ldx = args->ldx, .round = 1, .m = args->m, .first_row = args->first_row, .dsums = raw,
+                          .ldd = a->g.n, .dx = args->dx, .lddx = args->lddx, .cells = &s->gradient};
+    ohm_mvm_backward(&d, &a->g, &s->read, &s->tiles, s->johnson, rest);
+    if (!args->last)
+        return OHM_OK;
+    correction_backward(a, s, args->dw, args->scratch);
+    ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming, &s->law, scratch);
+    return OHM_OK;
+}
+
+const ohm_simulator ohm_simulator_analog = {
+    .abi = OHM_SIMULATOR_ABI, .name = "analog", .create = create, .destroy = destroy, .state_bytes = state_bytes,
+    .scratch_bytes = scratch_bytes, .program = program, .infer = infer, .backward = backward, .measures_range = 1,
+};

@@ -1,0 +1,34 @@
+/* Mode full: the derivative of ohm_mvm_cpu with rounding as identity (physics.md section 7). Noise
+ * draws, LSB and drift compensation are constants; clipping masks; the fraction that rounding drops
+ * rides on plane 0 and slice 0, so dx passes through plane 0 alone and dg through slice 0 alone. */
+#ifndef OHM_KERNELS_MVM_BACKWARD_H
+#define OHM_KERNELS_MVM_BACKWARD_H
+
+#include "kernels/program.h"
+
+typedef struct {
+    const uint8_t *x_u;     /* [m,k] drive codes, or NULL with x */
+    int ldx;
+    const double *x;        /* [m,k] real drive codes (round = 0), as ohm_mvm_ref takes them */
+    int round;
+    int m;
+    uint64_t first_row;
+    const float *dsums;     /* [m,n] gradient of the uncorrected sums, row stride ldd */
+    int ldd;
+    float *dx;              /* [m,k] written: gradient by the real code; NULL = not wanted */
+    int lddx;
+    ohm_cell_gradient *cells; /* dg and dvariance are added to; dw is formed by ohm_mvm_finish_gradient */
+} ohm_mvm_gradient;
+
+/* scratch: ohm_mvm_backward_scratch_bytes(g, m). Same bits for any number of threads. */
+void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
+                      void *scratch);
+size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m);
+
+/* dw [n,k] += d loss / d w_q through wires and device laws, from what was gathered in cells, which
+ * is cleared. negative [k][n]: 1 where the weight sits in the negative array of a pair. */
+void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *cells, const uint8_t *negative, const ohm_geometry *g,
+                             const ohm_programming *p, const ohm_read_law *read, void *scratch);
+size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming *p);
+
+#endif
