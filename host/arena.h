@@ -28,10 +28,29 @@ ohm_status ohm_arena_create(ohm_arena **arena);
 void ohm_arena_destroy(ohm_arena *arena);
 /* Adds a buffer that is live at ticks first..last; returns its index in *id. Before ohm_arena_reserve only. */
 ohm_status ohm_arena_add(ohm_arena *arena, int *id, const char *name, size_t bytes, ohm_memory_category category, int first, int last);
+/* Widens a buffer's lifetime so that it holds `tick`. Before ohm_arena_place only. */
+ohm_status ohm_arena_extend(ohm_arena *arena, int id, int tick);
 ohm_status ohm_arena_place(ohm_arena *arena);                    /* offsets; idempotent */
-ohm_status ohm_arena_reserve(ohm_arena *arena);                  /* places and allocates, zeroed */
+/* Places and allocates, zeroed. OHM_ERR_MEMORY, before anything is allocated, when the plan exceeds
+ * what the system has free; the message names the largest category. */
+ohm_status ohm_arena_reserve(ohm_arena *arena);
 void *ohm_arena_at(const ohm_arena *arena, int id);              /* 64-byte aligned; NULL for 0 bytes */
 void ohm_arena_tick(ohm_arena *arena, int tick);                 /* where the step is: moves `current` */
 const ohm_memory *ohm_arena_memory(const ohm_arena *arena);
+
+/* One buffer of a placed plan: bytes offset .. offset + bytes of the block at ticks first..last. */
+typedef struct {
+    const char *name;
+    size_t offset, bytes;
+    int category, first, last;
+} ohm_span;
+int ohm_arena_count(const ohm_arena *arena);
+ohm_span ohm_arena_span(const ohm_arena *arena, int id);
+
+/* Checked mode, for tests; asked for before the arena is placed. Each buffer gets guard words behind
+ * it, and at a tick the bytes of buffers that died become NaN. ohm_arena_check looks at the guards of
+ * what is live: OHM_ERR_DATA names the buffer that was overrun. */
+ohm_status ohm_arena_check_writes(ohm_arena *arena);
+ohm_status ohm_arena_check(const ohm_arena *arena);
 
 #endif
