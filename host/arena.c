@@ -10,7 +10,8 @@ enum { ALIGN = 64, GUARD_BYTE = 0xA5, POISON_BYTE = 0xFF, HUGE_PAGE = 1 << 21 };
 
 typedef struct {
     char name[56];
-    size_t bytes, span;  /* asked for; taken in the block (aligned, with a guard behind if checked) */
+    size_t bytes,
+        span; /* asked for; taken in the block (aligned, with a guard behind if checked) */
     size_t offset;
     int category, first, last;
 } buffer;
@@ -27,8 +28,8 @@ struct ohm_arena {
 const char *ohm_memory_name(int category)
 {
     static const char *const names[OHM_MEMORY_CATEGORIES] = {
-        "weights", "gradients", "optimiser", "activations", "simulator workspace",
-        "saved simulator state"};
+        "weights",     "gradients",           "optimiser",
+        "activations", "simulator workspace", "saved simulator state"};
     return (unsigned)category < OHM_MEMORY_CATEGORIES ? names[category] : "?";
 }
 
@@ -69,10 +70,12 @@ ohm_status ohm_arena_add(ohm_arena *arena, int *id, const char *name, size_t byt
     if (arena->placed)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "buffer %s is added after the arena was placed", name);
     if (first != OHM_ALWAYS && (first < 0 || last < first))
-        return OHM_FAIL(OHM_ERR_ARGUMENT, "buffer %s lives from tick %d to %d: first must be 0..last", name, first,
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "buffer %s lives from tick %d to %d: first must be 0..last", name, first,
                         last);
     if (bytes > PTRDIFF_MAX / 2)
-        return OHM_FAIL(OHM_ERR_MEMORY, "buffer %s of %zu bytes is beyond any address space", name, bytes);
+        return OHM_FAIL(OHM_ERR_MEMORY, "buffer %s of %zu bytes is beyond any address space", name,
+                        bytes);
     OHM_TRY(grow(arena));
     buffer *b = &arena->at[arena->count];
     *b = (buffer){.bytes = bytes, .category = (int)category, .first = first, .last = last};
@@ -216,11 +219,12 @@ static ohm_status does_not_fit(const ohm_arena *arena, const char *why, double l
         if (memory->peak[c] > memory->peak[biggest])
             biggest = c;
     const double mib = 1.0 / (1 << 20);
-    return OHM_FAIL(OHM_ERR_MEMORY,
-                    "the plan needs %.1f MiB, of which %s %.1f MiB, %s %.1f MiB: lower train.micro_batch, "
-                    "train.workspace_mib or eval.batch",
-                    (double)memory->reserved * mib, ohm_memory_name(biggest), (double)memory->peak[biggest] * mib,
-                    why, limit_mib);
+    return OHM_FAIL(
+        OHM_ERR_MEMORY,
+        "the plan needs %.1f MiB, of which %s %.1f MiB, %s %.1f MiB: lower train.micro_batch, "
+        "train.workspace_mib or eval.batch",
+        (double)memory->reserved * mib, ohm_memory_name(biggest),
+        (double)memory->peak[biggest] * mib, why, limit_mib);
 }
 
 ohm_status ohm_arena_reserve(ohm_arena *arena)
@@ -232,7 +236,8 @@ ohm_status ohm_arena_reserve(ohm_arena *arena)
     if (bytes > available)
         return does_not_fit(arena, "and the machine has free only", (double)available / (1 << 20));
     arena->mapped = (bytes / HUGE_PAGE + 1) * HUGE_PAGE;
-    void *block = mmap(NULL, arena->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *block =
+        mmap(NULL, arena->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED)
         return does_not_fit(arena, "and the system refuses", (double)arena->mapped / (1 << 20));
     madvise(block, arena->mapped, MADV_HUGEPAGE); /* a hint: refusing it changes nothing */
@@ -304,7 +309,8 @@ void ohm_arena_tick(ohm_arena *arena, int tick)
 ohm_status ohm_arena_check(const ohm_arena *arena)
 {
     if (!arena->checked || !arena->block)
-        return OHM_FAIL(OHM_ERR_ARGUMENT, "the arena keeps no guard words: ask before it is placed");
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "the arena keeps no guard words: ask before it is placed");
     for (int i = 0; i < arena->count; i++) {
         const buffer *b = &arena->at[i];
         if (!b->bytes || !live(b, arena->tick))
@@ -312,8 +318,9 @@ ohm_status ohm_arena_check(const ohm_arena *arena)
         const char *guard = guard_of(arena, b);
         for (int j = 0; j < ALIGN; j++)
             if ((unsigned char)guard[j] != GUARD_BYTE)
-                return OHM_FAIL(OHM_ERR_DATA, "buffer %s of %zu bytes was written past its end at tick %d", b->name,
-                                b->bytes, arena->tick);
+                return OHM_FAIL(OHM_ERR_DATA,
+                                "buffer %s of %zu bytes was written past its end at tick %d",
+                                b->name, b->bytes, arena->tick);
     }
     return OHM_OK;
 }

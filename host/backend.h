@@ -16,8 +16,20 @@
 #include "kernels/optimiser.h"
 #include "kernels/pool.h"
 
-typedef enum { OHM_OP_CONV, OHM_OP_COLUMN_SCALE, OHM_OP_PATCHES, OHM_OP_BATCH_NORM, OHM_OP_RELU, OHM_OP_ADD,
-               OHM_OP_MAX_POOL, OHM_OP_AVG_POOL, OHM_OP_LOSS, OHM_OP_SGD, OHM_OP_ADAM, OHM_OP_COUNT } ohm_op;
+typedef enum {
+    OHM_OP_CONV,
+    OHM_OP_COLUMN_SCALE,
+    OHM_OP_PATCHES,
+    OHM_OP_BATCH_NORM,
+    OHM_OP_RELU,
+    OHM_OP_ADD,
+    OHM_OP_MAX_POOL,
+    OHM_OP_AVG_POOL,
+    OHM_OP_LOSS,
+    OHM_OP_SGD,
+    OHM_OP_ADAM,
+    OHM_OP_COUNT
+} ohm_op;
 
 typedef struct ohm_backend {
     const char *name;
@@ -28,16 +40,18 @@ typedef struct ohm_backend {
     size_t (*conv_forward_floats)(const ohm_conv_shape *s, int images, int threads);
     size_t (*conv_input_floats)(const ohm_conv_shape *s, int images, int threads);
     size_t (*conv_weight_floats)(const ohm_conv_shape *s, int images, int threads);
-    void (*conv_forward)(float *y, const float *x, const float *w, const float *bias, const ohm_conv_shape *s,
-                         int images, float *workspace, size_t floats);
-    void (*conv_input)(float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images, int accumulate,
-                       float *workspace, size_t floats);
-    void (*conv_weight)(float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int images,
-                        float *workspace, size_t floats);
+    void (*conv_forward)(float *y, const float *x, const float *w, const float *bias,
+                         const ohm_conv_shape *s, int images, float *workspace, size_t floats);
+    void (*conv_input)(float *dx, const float *dy, const float *w, const ohm_conv_shape *s,
+                       int images, int accumulate, float *workspace, size_t floats);
+    void (*conv_weight)(float *dw, const float *dy, const float *x, const ohm_conv_shape *s,
+                        int images, float *workspace, size_t floats);
 
     /* kernels/im2col.h */
-    void (*patches)(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row, int rows);
-    void (*scatter)(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row, int rows);
+    void (*patches)(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
+                    int rows);
+    void (*scatter)(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
+                    int rows);
 
     /* kernels/activation.h */
     void (*relu)(float *y, const float *x, size_t n);
@@ -50,36 +64,40 @@ typedef struct ohm_backend {
     void (*add_row)(float *y, const float *row, size_t rows, size_t cols);
     size_t (*column_partials)(size_t rows, size_t cols);
     void (*sum_columns)(float *sum, const float *x, size_t rows, size_t cols, double *partial);
-    void (*scale_gradient)(float *dscale, float *dw, const float *product, const float *w, const float *scale,
-                           size_t rows, size_t cols);
-    void (*range_gradient)(float *sum, const float *dx, const float *x, float range, size_t n, double *partial);
+    void (*scale_gradient)(float *dscale, float *dw, const float *product, const float *w,
+                           const float *scale, size_t rows, size_t cols);
+    void (*range_gradient)(float *sum, const float *dx, const float *x, float range, size_t n,
+                           double *partial);
 
     /* kernels/batchnorm.h */
     size_t (*batch_norm_doubles)(size_t rows, size_t channels);
-    void (*batch_norm_train)(float *y, float *saved, float *running_mean, float *running_variance, const float *x,
-                             const float *gamma, const float *beta, size_t rows, size_t channels, double momentum,
-                             double epsilon, double *workspace);
-    void (*batch_norm_infer)(float *y, const float *x, const float *gamma, const float *beta, const float *running_mean,
-                             const float *running_variance, size_t rows, size_t channels, double epsilon,
-                             double *workspace);
-    void (*batch_norm_backward)(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
-                                const float *saved, const float *gamma, size_t rows, size_t channels, int accumulate,
-                                double *workspace);
+    void (*batch_norm_train)(float *y, float *saved, float *running_mean, float *running_variance,
+                             const float *x, const float *gamma, const float *beta, size_t rows,
+                             size_t channels, double momentum, double epsilon, double *workspace);
+    void (*batch_norm_infer)(float *y, const float *x, const float *gamma, const float *beta,
+                             const float *running_mean, const float *running_variance, size_t rows,
+                             size_t channels, double epsilon, double *workspace);
+    void (*batch_norm_backward)(float *dx, float *dgamma, float *dbeta, const float *dy,
+                                const float *x, const float *saved, const float *gamma, size_t rows,
+                                size_t channels, int accumulate, double *workspace);
 
     /* kernels/pool.h */
     void (*max_pool)(float *y, uint8_t *which, const float *x, const ohm_pool_shape *s, int images);
-    void (*max_pool_backward)(float *dx, const float *dy, const uint8_t *which, const ohm_pool_shape *s, int images,
-                              int accumulate);
+    void (*max_pool_backward)(float *dx, const float *dy, const uint8_t *which,
+                              const ohm_pool_shape *s, int images, int accumulate);
     void (*avg_pool)(float *y, const float *x, const ohm_pool_shape *s, int images);
-    void (*avg_pool_backward)(float *dx, const float *dy, const ohm_pool_shape *s, int images, int accumulate);
+    void (*avg_pool_backward)(float *dx, const float *dy, const ohm_pool_shape *s, int images,
+                              int accumulate);
 
     /* kernels/softmax.h */
-    double (*softmax_loss)(float *dlogits, int *correct, const float *logits, const int32_t *labels, int images,
-                           int classes, double smoothing, double scale, double *row_loss);
+    double (*softmax_loss)(float *dlogits, int *correct, const float *logits, const int32_t *labels,
+                           int images, int classes, double smoothing, double scale,
+                           double *row_loss);
 
     /* kernels/optimiser.h */
     void (*sgd)(float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule);
-    void (*adam)(float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule);
+    void (*adam)(float *w, const float *g, float *m, float *v, size_t n,
+                 const ohm_optimiser_rule *rule);
     size_t (*sum_squares_blocks)(size_t n);
     double (*sum_squares)(const float *x, size_t n, double *partial);
 } ohm_backend;

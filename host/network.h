@@ -35,6 +35,7 @@ typedef struct ohm_network ohm_network;
 typedef struct {
     int max_batch;         /* most images per forward call (a micro-batch) */
     int training;          /* 0: no gradients, optimiser or saved activations are planned */
+    int checked;           /* for tests: guard words behind buffers, NaN in dead ones (arena.h); a step that overruns fails */
 } ohm_network_options;
 
 typedef struct {
@@ -57,7 +58,9 @@ typedef struct {
     ohm_chip_moment moment;
 } ohm_pass;
 
-/* Plans and reserves all memory; weights are initialised from config->seed. */
+/* Plans and reserves all memory; weights are initialised from config->seed (He et al. 2015).
+ * With training = 1 the plan is that of config->train.mode: `baseline` then holds no simulator memory,
+ * and chips are evaluated with a second network (training = 0) and ohm_network_copy_parameters. */
 ohm_status ohm_network_create(ohm_network **network, const ohm_architecture *architecture, const ohm_config *config, const ohm_network_options *options);
 void ohm_network_destroy(ohm_network *network);
 /* The plan alone, without reserving: what training would need. */
@@ -77,6 +80,8 @@ void ohm_network_zero_gradients(ohm_network *network);
 ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step);
 
 ohm_parameter *ohm_network_parameters(ohm_network *network, int *count); /* trainable and buffers, in layer order */
+/* Every parameter and buffer of `from`; both must be of the same architecture and hardware. */
+ohm_status ohm_network_copy_parameters(ohm_network *to, const ohm_network *from);
 /* Evaluation on another chip: same shapes, other numbers (noise level, drift time). */
 ohm_status ohm_network_set_hardware(ohm_network *network, const ohm_hardware *hardware);
 const ohm_memory *ohm_network_memory(const ohm_network *network);

@@ -85,7 +85,8 @@ void ohm_sum_columns_cpu(float *sum, const float *x, size_t rows, size_t cols, d
 #pragma omp parallel for schedule(static) if (blocks > 1)
     for (size_t block = 0; block < blocks; block++) {
         memset(partial + block * cols, 0, cols * sizeof *partial);
-        vector->sum_columns(partial + block * cols, x + block * ROWS * cols, part(rows, block * ROWS, ROWS), cols);
+        vector->sum_columns(partial + block * cols, x + block * ROWS * cols,
+                            part(rows, block * ROWS, ROWS), cols);
     }
     for (size_t c = 0; c < cols; c++) {
         double total = 0.0;
@@ -95,8 +96,8 @@ void ohm_sum_columns_cpu(float *sum, const float *x, size_t rows, size_t cols, d
     }
 }
 
-void ohm_scale_gradient_cpu(float *dscale, float *dw, const float *product, const float *w, const float *scale,
-                            size_t rows, size_t cols)
+void ohm_scale_gradient_cpu(float *dscale, float *dw, const float *product, const float *w,
+                            const float *scale, size_t rows, size_t cols)
 {
 #pragma omp parallel for schedule(static) if (rows * cols > BLOCK)
     for (size_t r = 0; r < rows; r++) {
@@ -109,7 +110,8 @@ void ohm_scale_gradient_cpu(float *dscale, float *dw, const float *product, cons
     }
 }
 
-void ohm_range_gradient_cpu(float *sum, const float *dx, const float *x, float range, size_t n, double *partial)
+void ohm_range_gradient_cpu(float *sum, const float *dx, const float *x, float range, size_t n,
+                            double *partial)
 {
     size_t blocks = (n + ROWS - 1) / ROWS;
 #pragma omp parallel for schedule(static) if (n > BLOCK)

@@ -39,28 +39,30 @@ static void sum_moments(double *partial, const float *x, size_t rows, size_t cha
     for (size_t block = 0; block < blocks; block++) {
         double *sum = partial + 2 * block * channels;
         memset(sum, 0, 2 * channels * sizeof *sum);
-        vector->moments(sum, sum + channels, x + block * ROWS * channels, part(rows, block), channels);
+        vector->moments(sum, sum + channels, x + block * ROWS * channels, part(rows, block),
+                        channels);
     }
     combine(partial, blocks, 2 * channels);
 }
 
-static void apply(float *y, const float *x, const float *mean, const float *scale, const float *shift, size_t rows,
-                  size_t channels)
+static void apply(float *y, const float *x, const float *mean, const float *scale,
+                  const float *shift, size_t rows, size_t channels)
 {
     const ohm_vector_kernels *vector = ohm_vector();
 #pragma omp parallel for schedule(static) if (rows > ROWS)
     for (size_t block = 0; block < blocks_of(rows); block++)
-        vector->normalise(y + block * ROWS * channels, x + block * ROWS * channels, mean, scale, shift,
-                          part(rows, block), channels);
+        vector->normalise(y + block * ROWS * channels, x + block * ROWS * channels, mean, scale,
+                          shift, part(rows, block), channels);
 }
 
-void ohm_batch_norm_train_cpu(float *y, float *saved, float *running_mean, float *running_variance, const float *x,
-                              const float *gamma, const float *beta, size_t rows, size_t channels, double momentum,
-                              double epsilon, double *workspace)
+void ohm_batch_norm_train_cpu(float *y, float *saved, float *running_mean, float *running_variance,
+                              const float *x, const float *gamma, const float *beta, size_t rows,
+                              size_t channels, double momentum, double epsilon, double *workspace)
 {
     if (rows == 0)
         return;
-    float *scale = (float *)(workspace + 2 * blocks_of(rows) * channels), *inverse = saved + channels;
+    float *scale = (float *)(workspace + 2 * blocks_of(rows) * channels),
+          *inverse = saved + channels;
     sum_moments(workspace, x, rows, channels);
     for (size_t c = 0; c < channels; c++) {
         double mean = workspace[c] / (double)rows;
@@ -77,8 +79,8 @@ void ohm_batch_norm_train_cpu(float *y, float *saved, float *running_mean, float
 }
 
 void ohm_batch_norm_infer_cpu(float *y, const float *x, const float *gamma, const float *beta,
-                              const float *running_mean, const float *running_variance, size_t rows, size_t channels,
-                              double epsilon, double *workspace)
+                              const float *running_mean, const float *running_variance, size_t rows,
+                              size_t channels, double epsilon, double *workspace)
 {
     float *scale = (float *)workspace;
     for (size_t c = 0; c < channels; c++)
@@ -86,8 +88,8 @@ void ohm_batch_norm_infer_cpu(float *y, const float *x, const float *gamma, cons
     apply(y, x, running_mean, scale, beta, rows, channels);
 }
 
-static void sum_gradients(double *partial, const float *dy, const float *x, const float *mean, size_t rows,
-                          size_t channels)
+static void sum_gradients(double *partial, const float *dy, const float *x, const float *mean,
+                          size_t rows, size_t channels)
 {
     const ohm_vector_kernels *vector = ohm_vector();
     size_t blocks = blocks_of(rows);
@@ -96,14 +98,15 @@ static void sum_gradients(double *partial, const float *dy, const float *x, cons
         double *sum = partial + 2 * block * channels;
         size_t at = block * ROWS * channels;
         memset(sum, 0, 2 * channels * sizeof *sum);
-        vector->normalise_sums(sum, sum + channels, dy + at, x + at, mean, part(rows, block), channels);
+        vector->normalise_sums(sum, sum + channels, dy + at, x + at, mean, part(rows, block),
+                               channels);
     }
     combine(partial, blocks, 2 * channels);
 }
 
-void ohm_batch_norm_backward_cpu(float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,
-                                 const float *saved, const float *gamma, size_t rows, size_t channels, int accumulate,
-                                 double *workspace)
+void ohm_batch_norm_backward_cpu(float *dx, float *dgamma, float *dbeta, const float *dy,
+                                 const float *x, const float *saved, const float *gamma,
+                                 size_t rows, size_t channels, int accumulate, double *workspace)
 {
     if (rows == 0)
         return;
@@ -124,7 +127,7 @@ void ohm_batch_norm_backward_cpu(float *dx, float *dgamma, float *dbeta, const f
 #pragma omp parallel for schedule(static) if (rows > ROWS)
     for (size_t block = 0; block < blocks_of(rows); block++) {
         size_t at = block * ROWS * channels;
-        vector->normalise_backward(dx + at, dy + at, x + at, mean, scale, shift, slope, part(rows, block), channels,
-                                   accumulate);
+        vector->normalise_backward(dx + at, dy + at, x + at, mean, scale, shift, slope,
+                                   part(rows, block), channels, accumulate);
     }
 }

@@ -16,13 +16,13 @@ size_t ohm_conv_input_floats(const ohm_conv_shape *s, int images, int threads);
 size_t ohm_conv_weight_floats(const ohm_conv_shape *s, int images, int threads);
 
 /* y = conv(x, w) + bias[out] (NULL: none) */
-void ohm_conv_forward_cpu(float *y, const float *x, const float *w, const float *bias, const ohm_conv_shape *s,
-                          int images, float *workspace, size_t floats);
+void ohm_conv_forward_cpu(float *y, const float *x, const float *w, const float *bias,
+                          const ohm_conv_shape *s, int images, float *workspace, size_t floats);
 /* dx = (accumulate: dx +) the gradient of x from dy */
-void ohm_conv_input_cpu(float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images, int accumulate,
-                        float *workspace, size_t floats);
+void ohm_conv_input_cpu(float *dx, const float *dy, const float *w, const ohm_conv_shape *s,
+                        int images, int accumulate, float *workspace, size_t floats);
 /* dw += the gradient of w from dy and the saved x */
-void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int images,
-                         float *workspace, size_t floats);
+void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_conv_shape *s,
+                         int images, float *workspace, size_t floats);
 
 #endif

@@ -49,8 +49,9 @@ static void add_bias_threads(float *y, const float *bias, size_t rows, int n)
 }
 
 /* y = patches(x) wᵀ + beta y + bias */
-static void product(float *y, const float *x, const float *w, const float *bias, const ohm_conv_shape *s, int images,
-                    float beta, float *workspace, size_t floats)
+static void product(float *y, const float *x, const float *w, const float *bias,
+                    const ohm_conv_shape *s, int images, float beta, float *workspace,
+                    size_t floats)
 {
     size_t rows = ohm_conv_rows(s, images), block = block_rows(rows), n = (size_t)s->out;
     int k = ohm_conv_k(s);
@@ -68,18 +69,21 @@ static void product(float *y, const float *x, const float *w, const float *bias,
 
 size_t ohm_conv_forward_floats(const ohm_conv_shape *s, int images, int threads)
 {
-    return ohm_conv_is_plain(s) ? 0 : slots_floats(ohm_conv_rows(s, images), (size_t)ohm_conv_k(s), threads);
+    return ohm_conv_is_plain(s)
+               ? 0
+               : slots_floats(ohm_conv_rows(s, images), (size_t)ohm_conv_k(s), threads);
 }
 
-void ohm_conv_forward_cpu(float *y, const float *x, const float *w, const float *bias, const ohm_conv_shape *s,
-                          int images, float *workspace, size_t floats)
+void ohm_conv_forward_cpu(float *y, const float *x, const float *w, const float *bias,
+                          const ohm_conv_shape *s, int images, float *workspace, size_t floats)
 {
     if (!ohm_conv_is_plain(s)) {
         product(y, x, w, bias, s, images, 0.0f, workspace, floats);
         return;
     }
     size_t rows = ohm_conv_rows(s, images);
-    ohm_gemm_forward_cpu(y, s->out, x, s->channels, w, s->channels, (int)rows, s->out, s->channels, 0.0f);
+    ohm_gemm_forward_cpu(y, s->out, x, s->channels, w, s->channels, (int)rows, s->out, s->channels,
+                         0.0f);
     if (bias)
         add_bias_threads(y, bias, rows, s->out);
 }
@@ -94,15 +98,22 @@ static int turns(const ohm_conv_shape *s)
 
 static ohm_conv_shape turned_shape(const ohm_conv_shape *s)
 {
-    return (ohm_conv_shape){.height = s->out_height, .width = s->out_width, .channels = s->out,
-                            .kernel = s->kernel, .stride = 1, .pad = s->kernel - 1 - s->pad,
-                            .out_height = s->height, .out_width = s->width, .out = s->channels};
+    return (ohm_conv_shape){.height = s->out_height,
+                            .width = s->out_width,
+                            .channels = s->out,
+                            .kernel = s->kernel,
+                            .stride = 1,
+                            .pad = s->kernel - 1 - s->pad,
+                            .out_height = s->height,
+                            .out_width = s->width,
+                            .out = s->channels};
 }
 
 /* turned [channels][kernel][kernel][out] of w [out][kernel][kernel][channels] */
 static void turn_kernel(float *turned, const float *w, const ohm_conv_shape *s)
 {
-    size_t taps = (size_t)(s->kernel * s->kernel), channels = (size_t)s->channels, n = (size_t)s->out;
+    size_t taps = (size_t)(s->kernel * s->kernel), channels = (size_t)s->channels,
+           n = (size_t)s->out;
 #pragma omp parallel for schedule(static) if (taps * channels * n > 65536)
     for (size_t c = 0; c < channels; c++)
         for (size_t tap = 0; tap < taps; tap++)
@@ -111,20 +122,21 @@ static void turn_kernel(float *turned, const float *w, const ohm_conv_shape *s)
 }
 
 /* Any stride: patches of gradients, added to the pixels they came from. A thread takes whole images. */
-static void scatter(float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images, int accumulate,
-                    float *workspace, size_t floats)
+static void scatter(float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images,
+                    int accumulate, float *workspace, size_t floats)
 {
     size_t positions = ohm_conv_rows(s, 1), k = (size_t)ohm_conv_k(s), n = (size_t)s->out;
     size_t pixels = (size_t)s->height * (size_t)s->width * (size_t)s->channels;
     ohm_gemm_one_thread();
-#pragma omp parallel for schedule(static) num_threads(workers(floats, ROWS * k))
+#pragma omp parallel for schedule(static) num_threads(workers(floats, ROWS *k))
     for (int image = 0; image < images; image++) {
         float *patches = workspace + (size_t)omp_get_thread_num() * ROWS * k;
         if (!accumulate)
             memset(dx + (size_t)image * pixels, 0, pixels * sizeof *dx);
         for (size_t at = 0; at < positions; at += ROWS) {
             size_t row = (size_t)image * positions + at, some = smaller(ROWS, positions - at);
-            ohm_gemm_input_block(patches, (int)k, dy + row * n, s->out, w, (int)k, (int)some, s->out, (int)k, 0.0f);
+            ohm_gemm_input_block(patches, (int)k, dy + row * n, s->out, w, (int)k, (int)some,
+                                 s->out, (int)k, 0.0f);
             ohm_col2im_block(dx, patches, s, row, (int)some);
         }
     }
@@ -138,21 +150,23 @@ size_t ohm_conv_input_floats(const ohm_conv_shape *s, int images, int threads)
         return smaller((size_t)threads, (size_t)images) * ROWS * (size_t)ohm_conv_k(s);
     ohm_conv_shape turned = turned_shape(s);
     size_t kernel = (size_t)s->out * (size_t)ohm_conv_k(s);
-    return kernel + slots_floats(ohm_conv_rows(&turned, images), (size_t)ohm_conv_k(&turned), threads);
+    return kernel +
+           slots_floats(ohm_conv_rows(&turned, images), (size_t)ohm_conv_k(&turned), threads);
 }
 
-void ohm_conv_input_cpu(float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images, int accumulate,
-                        float *workspace, size_t floats)
+void ohm_conv_input_cpu(float *dx, const float *dy, const float *w, const ohm_conv_shape *s,
+                        int images, int accumulate, float *workspace, size_t floats)
 {
     float beta = accumulate ? 1.0f : 0.0f;
     if (ohm_conv_is_plain(s)) {
-        ohm_gemm_input_cpu(dx, s->channels, dy, s->out, w, s->channels, (int)ohm_conv_rows(s, images), s->out,
-                           s->channels, beta);
+        ohm_gemm_input_cpu(dx, s->channels, dy, s->out, w, s->channels,
+                           (int)ohm_conv_rows(s, images), s->out, s->channels, beta);
     } else if (turns(s)) {
         ohm_conv_shape turned = turned_shape(s);
         size_t kernel = (size_t)s->out * (size_t)ohm_conv_k(s);
         turn_kernel(workspace, w, s);
-        product(dx, dy, workspace, NULL, &turned, images, beta, workspace + kernel, floats - kernel);
+        product(dx, dy, workspace, NULL, &turned, images, beta, workspace + kernel,
+                floats - kernel);
     } else {
         scatter(dx, dy, w, s, images, accumulate, workspace, floats);
     }
@@ -195,15 +209,16 @@ size_t ohm_conv_weight_floats(const ohm_conv_shape *s, int images, int threads)
 }
 
 /* to [out, K], the columns of one group += the product over rows from .. to-1 */
-static void weight_task(float *to, const float *dy, const float *x, const ohm_conv_shape *s, const weight_plan *plan,
-                        int group, size_t first, size_t last, float *patches)
+static void weight_task(float *to, const float *dy, const float *x, const ohm_conv_shape *s,
+                        const weight_plan *plan, int group, size_t first, size_t last,
+                        float *patches)
 {
     int ky = group * plan->lines, line = s->kernel * s->channels, columns = plan->lines * line;
     for (size_t row = first; row < last; row += ROWS) {
         int some = (int)smaller(ROWS, last - row);
         ohm_im2col_block(patches, x, s, row, some, ky, ky + plan->lines);
-        ohm_gemm_weight_block(to + ky * line, ohm_conv_k(s), dy + row * (size_t)s->out, s->out, patches, columns, some,
-                              s->out, columns, 1.0f);
+        ohm_gemm_weight_block(to + ky * line, ohm_conv_k(s), dy + row * (size_t)s->out, s->out,
+                              patches, columns, some, s->out, columns, 1.0f);
     }
 }
 
@@ -218,12 +233,13 @@ static void add_partials(float *dw, const float *partial, int segments, size_t c
         }
 }
 
-void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int images,
-                         float *workspace, size_t floats)
+void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_conv_shape *s,
+                         int images, float *workspace, size_t floats)
 {
     size_t rows = ohm_conv_rows(s, images);
     if (ohm_conv_is_plain(s)) {
-        ohm_gemm_weight_cpu(dw, s->channels, dy, s->out, x, s->channels, (int)rows, s->out, s->channels, workspace);
+        ohm_gemm_weight_cpu(dw, s->channels, dy, s->out, x, s->channels, (int)rows, s->out,
+                            s->channels, workspace);
         return;
     }
     weight_plan plan = plan_weight(s, images);
@@ -235,7 +251,8 @@ void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_c
     for (int task = 0; task < plan.segments * plan.groups; task++) {
         int segment = task / plan.groups;
         float *to = partials ? workspace + (size_t)segment * count : dw;
-        weight_task(to, dy, x, s, &plan, task % plan.groups, smaller((size_t)segment * plan.depth, rows),
+        weight_task(to, dy, x, s, &plan, task % plan.groups,
+                    smaller((size_t)segment * plan.depth, rows),
                     smaller((size_t)(segment + 1) * plan.depth, rows),
                     slots + (size_t)omp_get_thread_num() * plan.slot);
     }

@@ -10,27 +10,27 @@
 #include <stddef.h>
 
 /* y = x wᵀ + beta y */
-void ohm_gemm_forward_cpu(float *y, int ldy, const float *x, int ldx, const float *w, int ldw, int m, int n, int k,
-                          float beta);
+void ohm_gemm_forward_cpu(float *y, int ldy, const float *x, int ldx, const float *w, int ldw,
+                          int m, int n, int k, float beta);
 /* dx = dy w + beta dx */
-void ohm_gemm_input_cpu(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw, int m, int n, int k,
-                        float beta);
+void ohm_gemm_input_cpu(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw,
+                        int m, int n, int k, float beta);
 /* dw += dyᵀ x. A deep and narrow reduction is cut into segments with partial sums in workspace
  * [ohm_gemm_weight_floats], added in order. */
-void ohm_gemm_weight_cpu(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx, int m, int n, int k,
-                         float *workspace);
+void ohm_gemm_weight_cpu(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx,
+                         int m, int n, int k, float *workspace);
 size_t ohm_gemm_weight_floats(int m, int n, int k);
 
 /* How the reduction over m rows of dw [n,k] is cut: a function of the shape alone. */
 int ohm_gemm_segments(size_t m, int n, int k, int column_blocks);
 
 /* The same three products as one OpenBLAS call on this thread. */
-void ohm_gemm_forward_block(float *y, int ldy, const float *x, int ldx, const float *w, int ldw, int m, int n, int k,
-                            float beta);
-void ohm_gemm_input_block(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw, int m, int n, int k,
-                          float beta);
-void ohm_gemm_weight_block(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx, int m, int n, int k,
-                           float beta);
+void ohm_gemm_forward_block(float *y, int ldy, const float *x, int ldx, const float *w, int ldw,
+                            int m, int n, int k, float beta);
+void ohm_gemm_input_block(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw,
+                          int m, int n, int k, float beta);
+void ohm_gemm_weight_block(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx,
+                           int m, int n, int k, float beta);
 /* Holds OpenBLAS to one thread; call it outside parallel regions before the block calls. */
 void ohm_gemm_one_thread(void);
 /* OpenBLAS's kernel set ("SkylakeX"), which the bits depend on. */

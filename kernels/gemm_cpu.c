@@ -44,51 +44,55 @@ static int nothing_to_add(float *c, int ldc, int m, int n, int k, float beta)
     return 1;
 }
 
-void ohm_gemm_forward_block(float *y, int ldy, const float *x, int ldx, const float *w, int ldw, int m, int n, int k,
-                            float beta)
+void ohm_gemm_forward_block(float *y, int ldy, const float *x, int ldx, const float *w, int ldw,
+                            int m, int n, int k, float beta)
 {
     if (!nothing_to_add(y, ldy, m, n, k, beta))
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x, ldx, w, ldw, beta, y, ldy);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x, ldx, w, ldw, beta, y,
+                    ldy);
 }
 
-void ohm_gemm_input_block(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw, int m, int n, int k,
-                          float beta)
+void ohm_gemm_input_block(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw,
+                          int m, int n, int k, float beta)
 {
     if (!nothing_to_add(dx, lddx, m, k, n, beta))
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, k, n, 1.0f, dy, lddy, w, ldw, beta, dx, lddx);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, k, n, 1.0f, dy, lddy, w, ldw,
+                    beta, dx, lddx);
 }
 
-void ohm_gemm_weight_block(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx, int m, int n, int k,
-                           float beta)
+void ohm_gemm_weight_block(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx,
+                           int m, int n, int k, float beta)
 {
     if (!nothing_to_add(dw, lddw, n, k, m, beta))
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1.0f, dy, lddy, x, ldx, beta, dw, lddw);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, k, m, 1.0f, dy, lddy, x, ldx, beta,
+                    dw, lddw);
 }
 
-void ohm_gemm_forward_cpu(float *y, int ldy, const float *x, int ldx, const float *w, int ldw, int m, int n, int k,
-                          float beta)
+void ohm_gemm_forward_cpu(float *y, int ldy, const float *x, int ldx, const float *w, int ldw,
+                          int m, int n, int k, float beta)
 {
     ohm_gemm_one_thread();
     int across = pieces(n, COLUMNS), tasks = pieces(m, ROWS) * across;
 #pragma omp parallel for schedule(static) if (tasks > 1)
     for (int task = 0; task < tasks; task++) {
         int row = task / across * ROWS, column = task % across * COLUMNS;
-        ohm_gemm_forward_block(y + (size_t)row * (size_t)ldy + column, ldy, x + (size_t)row * (size_t)ldx, ldx,
-                               w + (size_t)column * (size_t)ldw, ldw, smaller(ROWS, m - row),
-                               smaller(COLUMNS, n - column), k, beta);
+        ohm_gemm_forward_block(y + (size_t)row * (size_t)ldy + column, ldy,
+                               x + (size_t)row * (size_t)ldx, ldx, w + (size_t)column * (size_t)ldw,
+                               ldw, smaller(ROWS, m - row), smaller(COLUMNS, n - column), k, beta);
     }
 }
 
-void ohm_gemm_input_cpu(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw, int m, int n, int k,
-                        float beta)
+void ohm_gemm_input_cpu(float *dx, int lddx, const float *dy, int lddy, const float *w, int ldw,
+                        int m, int n, int k, float beta)
 {
     ohm_gemm_one_thread();
     int across = pieces(k, COLUMNS), tasks = pieces(m, ROWS) * across;
 #pragma omp parallel for schedule(static) if (tasks > 1)
     for (int task = 0; task < tasks; task++) {
         int row = task / across * ROWS, column = task % across * COLUMNS;
-        ohm_gemm_input_block(dx + (size_t)row * (size_t)lddx + column, lddx, dy + (size_t)row * (size_t)lddy, lddy,
-                             w + column, ldw, smaller(ROWS, m - row), n, smaller(COLUMNS, k - column), beta);
+        ohm_gemm_input_block(dx + (size_t)row * (size_t)lddx + column, lddx,
+                             dy + (size_t)row * (size_t)lddy, lddy, w + column, ldw,
+                             smaller(ROWS, m - row), n, smaller(COLUMNS, k - column), beta);
     }
 }
 
@@ -122,8 +126,8 @@ static void add_segments(float *dw, int lddw, const float *partial, int segments
         }
 }
 
-void ohm_gemm_weight_cpu(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx, int m, int n, int k,
-                         float *workspace)
+void ohm_gemm_weight_cpu(float *dw, int lddw, const float *dy, int lddy, const float *x, int ldx,
+                         int m, int n, int k, float *workspace)
 {
     ohm_gemm_one_thread();
     int across = pieces(k, COLUMNS), segments = ohm_gemm_segments((size_t)m, n, k, across);
@@ -134,8 +138,8 @@ void ohm_gemm_weight_cpu(float *dw, int lddw, const float *dy, int lddy, const f
         int row = smaller(segment * depth, m), alone = segments == 1;
         float *to = alone ? dw : workspace + (size_t)segment * (size_t)n * (size_t)k;
         ohm_gemm_weight_block(to + column, alone ? lddw : k, dy + (size_t)row * (size_t)lddy, lddy,
-                              x + (size_t)row * (size_t)ldx + column, ldx, smaller(depth, m - row), n,
-                              smaller(COLUMNS, k - column), alone ? 1.0f : 0.0f);
+                              x + (size_t)row * (size_t)ldx + column, ldx, smaller(depth, m - row),
+                              n, smaller(COLUMNS, k - column), alone ? 1.0f : 0.0f);
     }
     if (segments > 1)
         add_segments(dw, lddw, workspace, segments, n, k);

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 typedef struct {
-    int height, width, channels;    /* of an input image */
+    int height, width, channels; /* of an input image */
     int kernel, stride, pad;
     int out_height, out_width, out; /* of an output image */
 } ohm_conv_shape;
@@ -30,13 +30,16 @@ static inline int ohm_conv_is_plain(const ohm_conv_shape *s)
 
 /* patches [rows, taps] = rows first_row.. of the product's left side, kernel rows ky0 .. ky1-1 only:
  * taps = (ky1-ky0)·kernel·channels. x: whole images. One thread. */
-void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row, int rows, int ky0,
-                      int ky1);
+void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
+                      int rows, int ky0, int ky1);
 /* Adds patches [rows, K] to the pixels of dx that they were read from. One thread. */
-void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row, int rows);
+void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
+                      int rows);
 
 /* The same for all kernel rows over threads; the bits do not depend on their number. */
-void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row, int rows);
-void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row, int rows);
+void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
+                    int rows);
+void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
+                    int rows);
 
 #endif

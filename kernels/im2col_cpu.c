@@ -46,7 +46,8 @@ static run inside(const ohm_conv_shape *s, int x)
 
 static size_t pixel(const ohm_conv_shape *s, size_t image, int y, int x)
 {
-    return ((image * (size_t)s->height + (size_t)y) * (size_t)s->width + (size_t)x) * (size_t)s->channels;
+    return ((image * (size_t)s->height + (size_t)y) * (size_t)s->width + (size_t)x) *
+           (size_t)s->channels;
 }
 
 static void clear(float *to, size_t count)
@@ -54,8 +55,8 @@ static void clear(float *to, size_t count)
     memset(to, 0, count * sizeof *to);
 }
 
-void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row, int rows, int ky0,
-                      int ky1)
+void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
+                      int rows, int ky0, int ky1)
 {
     size_t channels = (size_t)s->channels, line = (size_t)s->kernel * channels;
     window at = window_of(s, first_row);
@@ -80,7 +81,8 @@ void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, s
     }
 }
 
-void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row, int rows)
+void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
+                      int rows)
 {
     size_t channels = (size_t)s->channels, line = (size_t)s->kernel * channels;
     window at = window_of(s, first_row);
@@ -99,7 +101,8 @@ void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, 
     }
 }
 
-void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row, int rows)
+void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
+                    int rows)
 {
     size_t k = (size_t)ohm_conv_k(s);
 #pragma omp parallel for schedule(static) if (rows > ROWS)
@@ -109,11 +112,13 @@ void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, siz
 }
 
 /* Patches of an image overlap, those of two images do not: a thread takes whole images. */
-void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row, int rows)
+void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
+                    int rows)
 {
     if (rows <= 0)
         return;
-    size_t positions = ohm_conv_rows(s, 1), k = (size_t)ohm_conv_k(s), end = first_row + (size_t)rows;
+    size_t positions = ohm_conv_rows(s, 1), k = (size_t)ohm_conv_k(s),
+           end = first_row + (size_t)rows;
 #pragma omp parallel for schedule(static) if (rows > ROWS)
     for (size_t image = first_row / positions; image <= (end - 1) / positions; image++) {
         size_t from = image * positions > first_row ? image * positions : first_row;

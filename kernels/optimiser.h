@@ -6,22 +6,23 @@
 
 typedef struct {
     float lr;
-    float gradient_scale;  /* of global-norm clipping; 1 = none */
-    float l2;              /* weight decay as a gradient: g += l2 w */
-    float decoupled;       /* AdamW: w -= lr decoupled w */
-    float momentum;        /* SGD */
+    float gradient_scale; /* of global-norm clipping; 1 = none */
+    float l2;             /* weight decay as a gradient: g += l2 w */
+    float decoupled;      /* AdamW: w -= lr decoupled w */
+    float momentum;       /* SGD */
     int nesterov;
-    float beta1, beta2, epsilon;            /* Adam */
-    float correction1, correction2;         /* 1 - beta^t, t from 1 */
+    float beta1, beta2, epsilon;    /* Adam */
+    float correction1, correction2; /* 1 - beta^t, t from 1 */
 } ohm_optimiser_rule;
 
 /* g' = gradient_scale g + l2 w; m = momentum m + g'; w -= lr (nesterov: g' + momentum m, else m).
- * m [n] starts at 0. */
+ * m [n] starts at 0; NULL without momentum. */
 void ohm_sgd_cpu(float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule);
 /* Kingma & Ba 2015; with `decoupled` Loshchilov & Hutter 2019. m, v [n] start at 0:
  * m = beta1 m + (1-beta1) g', v = beta2 v + (1-beta2) g'²,
  * w -= lr (m / correction1) / (sqrt(v / correction2) + epsilon), after w -= lr decoupled w. */
-void ohm_adam_cpu(float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule);
+void ohm_adam_cpu(float *w, const float *g, float *m, float *v, size_t n,
+                  const ohm_optimiser_rule *rule);
 
 /* Sum of squares, in blocks of fixed size summed in order: partial [ohm_sum_squares_blocks(n)]. */
 double ohm_sum_squares_cpu(const float *x, size_t n, double *partial);

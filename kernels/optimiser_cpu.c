@@ -14,10 +14,11 @@ void ohm_sgd_cpu(float *w, const float *g, float *m, size_t n, const ohm_optimis
     const ohm_vector_kernels *vector = ohm_vector();
 #pragma omp parallel for schedule(static) if (n > BLOCK)
     for (size_t at = 0; at < n; at += BLOCK)
-        vector->sgd(w + at, g + at, m + at, part(n, at), rule);
+        vector->sgd(w + at, g + at, m ? m + at : NULL, part(n, at), rule);
 }
 
-void ohm_adam_cpu(float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule)
+void ohm_adam_cpu(float *w, const float *g, float *m, float *v, size_t n,
+                  const ohm_optimiser_rule *rule)
 {
     const ohm_vector_kernels *vector = ohm_vector();
 #pragma omp parallel for schedule(static) if (n > BLOCK)

@@ -25,7 +25,8 @@ static size_t positions(const ohm_pool_shape *s)
     return (size_t)s->out_height * (size_t)s->out_width;
 }
 
-static void max_window(float *y, uint8_t *which, const float *image, const ohm_pool_shape *s, size_t at)
+static void max_window(float *y, uint8_t *which, const float *image, const ohm_pool_shape *s,
+                       size_t at)
 {
     size_t channels = (size_t)s->channels;
     const float *first = image + tap_offset(s, at, 0);
@@ -54,8 +55,8 @@ void ohm_max_pool_cpu(float *y, uint8_t *which, const float *x, const ohm_pool_s
         }
 }
 
-void ohm_max_pool_backward_cpu(float *dx, const float *dy, const uint8_t *which, const ohm_pool_shape *s, int images,
-                               int accumulate)
+void ohm_max_pool_backward_cpu(float *dx, const float *dy, const uint8_t *which,
+                               const ohm_pool_shape *s, int images, int accumulate)
 {
     size_t channels = (size_t)s->channels;
 #pragma omp parallel for schedule(static) if (images > 1)
@@ -90,7 +91,8 @@ void ohm_avg_pool_cpu(float *y, const float *x, const ohm_pool_shape *s, int ima
         }
 }
 
-void ohm_avg_pool_backward_cpu(float *dx, const float *dy, const ohm_pool_shape *s, int images, int accumulate)
+void ohm_avg_pool_backward_cpu(float *dx, const float *dy, const ohm_pool_shape *s, int images,
+                               int accumulate)
 {
     size_t channels = (size_t)s->channels;
     int taps = s->kernel * s->kernel;

@@ -10,7 +10,8 @@
  * order of the images, in double; NaN logits give NaN. *correct = images whose largest logit (the
  * first of equals) is the label. dlogits = scale · (softmax - target), NULL = not wanted; may be
  * logits. row_loss [images] is workspace. */
-double ohm_softmax_loss_cpu(float *dlogits, int *correct, const float *logits, const int32_t *labels, int images,
-                            int classes, double smoothing, double scale, double *row_loss);
+double ohm_softmax_loss_cpu(float *dlogits, int *correct, const float *logits,
+                            const int32_t *labels, int images, int classes, double smoothing,
+                            double scale, double *row_loss);
 
 #endif

@@ -11,7 +11,8 @@ static int largest(const float *logit, int classes)
 }
 
 /* -Σ target log softmax = log Σ exp(z - top) - Σ target (z - top) */
-static double row(float *dlogit, const float *logit, int label, int classes, double smoothing, double scale)
+static double row(float *dlogit, const float *logit, int label, int classes, double smoothing,
+                  double scale)
 {
     double top = logit[largest(logit, classes)], sum = 0.0, expected = 0.0;
     double share = smoothing / classes;
@@ -28,15 +29,17 @@ static double row(float *dlogit, const float *logit, int label, int classes, dou
     return loss;
 }
 
-double ohm_softmax_loss_cpu(float *dlogits, int *correct, const float *logits, const int32_t *labels, int images,
-                            int classes, double smoothing, double scale, double *row_loss)
+double ohm_softmax_loss_cpu(float *dlogits, int *correct, const float *logits,
+                            const int32_t *labels, int images, int classes, double smoothing,
+                            double scale, double *row_loss)
 {
     int right = 0;
 #pragma omp parallel for schedule(static) reduction(+ : right) if (images * classes > 4096)
     for (int image = 0; image < images; image++) {
         size_t at = (size_t)image * (size_t)classes;
         right += largest(logits + at, classes) == labels[image];
-        row_loss[image] = row(dlogits ? dlogits + at : NULL, logits + at, labels[image], classes, smoothing, scale);
+        row_loss[image] = row(dlogits ? dlogits + at : NULL, logits + at, labels[image], classes,
+                              smoothing, scale);
     }
     double sum = 0.0;
     for (int image = 0; image < images; image++)

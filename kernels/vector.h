@@ -17,20 +17,24 @@ typedef struct {
     void (*scale_columns)(float *y, const float *x, const float *scale, size_t rows, size_t cols);
 
     void (*sum_columns)(double *sum, const float *x, size_t rows, size_t cols); /* += x */
-    void (*moments)(double *sum, double *square, const float *x, size_t rows, size_t cols);     /* += x, += x² */
+    void (*moments)(double *sum, double *square, const float *x, size_t rows,
+                    size_t cols); /* += x, += x² */
     /* y = (x - mean) scale + shift */
-    void (*normalise)(float *y, const float *x, const float *mean, const float *scale, const float *shift, size_t rows,
-                      size_t cols);
+    void (*normalise)(float *y, const float *x, const float *mean, const float *scale,
+                      const float *shift, size_t rows, size_t cols);
     /* sum += dy, product += dy (x - mean) */
-    void (*normalise_sums)(double *sum, double *product, const float *dy, const float *x, const float *mean,
-                           size_t rows, size_t cols);
+    void (*normalise_sums)(double *sum, double *product, const float *dy, const float *x,
+                           const float *mean, size_t rows, size_t cols);
     /* dx = (accumulate: dx +) scale (dy - shift - (x - mean) slope) */
-    void (*normalise_backward)(float *dx, const float *dy, const float *x, const float *mean, const float *scale,
-                               const float *shift, const float *slope, size_t rows, size_t cols, int accumulate);
+    void (*normalise_backward)(float *dx, const float *dy, const float *x, const float *mean,
+                               const float *scale, const float *shift, const float *slope,
+                               size_t rows, size_t cols, int accumulate);
 
     double (*sum_squares)(const float *x, size_t n);
-    void (*sgd)(float *w, const float *g, float *momentum, size_t n, const ohm_optimiser_rule *rule);
-    void (*adam)(float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule);
+    void (*sgd)(float *w, const float *g, float *momentum, size_t n,
+                const ohm_optimiser_rule *rule);
+    void (*adam)(float *w, const float *g, float *m, float *v, size_t n,
+                 const ohm_optimiser_rule *rule);
 } ohm_vector_kernels;
 
 /* NULL where this build does not hold the instruction set. */

@@ -40,32 +40,35 @@ static void sum_columns(double *sum, const float *x, size_t rows, size_t cols)
 static void moments(double *sum, double *square, const float *x, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++, x += cols)
-        EACH_COLUMN {
+        EACH_COLUMN
+        {
             double value = (double)x[c];
             sum[c] += value;
             square[c] += value * value;
         }
 }
 
-static void normalise(float *y, const float *x, const float *mean, const float *scale, const float *shift, size_t rows,
-                      size_t cols)
+static void normalise(float *y, const float *x, const float *mean, const float *scale,
+                      const float *shift, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++, y += cols, x += cols)
         EACH_COLUMN y[c] = (x[c] - mean[c]) * scale[c] + shift[c];
 }
 
-static void normalise_sums(double *sum, double *product, const float *dy, const float *x, const float *mean,
-                           size_t rows, size_t cols)
+static void normalise_sums(double *sum, double *product, const float *dy, const float *x,
+                           const float *mean, size_t rows, size_t cols)
 {
     for (size_t r = 0; r < rows; r++, dy += cols, x += cols)
-        EACH_COLUMN {
+        EACH_COLUMN
+        {
             sum[c] += (double)dy[c];
             product[c] += (double)dy[c] * (double)(x[c] - mean[c]);
         }
 }
 
-static void normalise_backward(float *dx, const float *dy, const float *x, const float *mean, const float *scale,
-                               const float *shift, const float *slope, size_t rows, size_t cols, int accumulate)
+static void normalise_backward(float *dx, const float *dy, const float *x, const float *mean,
+                               const float *scale, const float *shift, const float *slope,
+                               size_t rows, size_t cols, int accumulate)
 {
     for (size_t r = 0; r < rows; r++, dx += cols, dy += cols, x += cols)
         if (accumulate)
@@ -91,27 +94,34 @@ static double sum_squares(const float *x, size_t n)
 
 static void sgd(float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule)
 {
-    const float scale = rule->gradient_scale, l2 = rule->l2, momentum = rule->momentum, lr = rule->lr;
-    if (rule->nesterov) {
-        EACH {
+    const float scale = rule->gradient_scale, l2 = rule->l2, momentum = rule->momentum,
+                lr = rule->lr;
+    if (!m) {
+        EACH w[i] -= lr * (g[i] * scale + l2 * w[i]);
+    } else if (rule->nesterov) {
+        EACH
+        {
             float gradient = g[i] * scale + l2 * w[i];
             m[i] = momentum * m[i] + gradient;
             w[i] -= lr * (gradient + momentum * m[i]);
         }
     } else {
-        EACH {
+        EACH
+        {
             m[i] = momentum * m[i] + (g[i] * scale + l2 * w[i]);
             w[i] -= lr * m[i];
         }
     }
 }
 
-static void adam(float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule)
+static void adam(float *w, const float *g, float *m, float *v, size_t n,
+                 const ohm_optimiser_rule *rule)
 {
     const float scale = rule->gradient_scale, l2 = rule->l2, epsilon = rule->epsilon;
     const float beta1 = rule->beta1, beta2 = rule->beta2, keep = 1.0f - rule->lr * rule->decoupled;
     const float rate = rule->lr / rule->correction1, root = sqrtf(rule->correction2);
-    EACH {
+    EACH
+    {
         float gradient = g[i] * scale + l2 * w[i];
         m[i] = beta1 * m[i] + (1.0f - beta1) * gradient;
         v[i] = beta2 * v[i] + (1.0f - beta2) * gradient * gradient;

@@ -21,11 +21,13 @@ static void add_random(ohm_arena *arena, uint32_t *state)
         char name[16];
         snprintf(name, sizeof name, "b%d", i);
         int first = (int)(next_random(state) % TICKS), last = first + (int)(next_random(state) % 9);
-        size_t bytes = next_random(state) % 5 == 0 ? next_random(state) % 64 : next_random(state) % 70000;
+        size_t bytes =
+            next_random(state) % 5 == 0 ? next_random(state) % 64 : next_random(state) % 70000;
         int category = (int)(next_random(state) % OHM_MEMORY_CATEGORIES), id;
         if (next_random(state) % 10 == 0)
             first = OHM_ALWAYS;
-        OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, name, bytes, (ohm_memory_category)category, first, last));
+        OHM_OK_OR_FAIL(
+            ohm_arena_add(arena, &id, name, bytes, (ohm_memory_category)category, first, last));
         ck_assert_int_eq(id, i);
     }
 }
@@ -51,7 +53,8 @@ OHM_TEST(arena, live_buffers_never_overlap)
             ck_assert_uint_eq(a.offset % 64, 0);
             ck_assert_uint_le(a.offset + a.bytes, memory->reserved);
             for (int j = 0; j < i; j++)
-                ck_assert_msg(!overlap(a, ohm_arena_span(arena, j)), "round %d: b%d and b%d share bytes", round, i, j);
+                ck_assert_msg(!overlap(a, ohm_arena_span(arena, j)),
+                              "round %d: b%d and b%d share bytes", round, i, j);
         }
         ohm_arena_destroy(arena);
     }
@@ -120,7 +123,8 @@ OHM_TEST(arena, reserve_is_zeroed_and_aligned)
     ck_assert_ptr_null(ohm_arena_at(arena, none));
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(at[i], 0);
-    ck_assert_int_eq(ohm_arena_add(arena, &a, "late", 4, OHM_MEMORY_WEIGHTS, 0, 0), OHM_ERR_ARGUMENT);
+    ck_assert_int_eq(ohm_arena_add(arena, &a, "late", 4, OHM_MEMORY_WEIGHTS, 0, 0),
+                     OHM_ERR_ARGUMENT);
     ohm_arena_destroy(arena);
 }
 
@@ -130,7 +134,8 @@ OHM_TEST(arena, too_large_is_refused_before_reserving)
     int id;
     OHM_OK_OR_FAIL(ohm_arena_create(&arena));
     OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "small", 1 << 20, OHM_MEMORY_WEIGHTS, 0, 1));
-    OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "huge", (size_t)1 << 50, OHM_MEMORY_ACTIVATIONS, 0, 1));
+    OHM_OK_OR_FAIL(
+        ohm_arena_add(arena, &id, "huge", (size_t)1 << 50, OHM_MEMORY_ACTIVATIONS, 0, 1));
     ck_assert_int_eq(ohm_arena_reserve(arena), OHM_ERR_MEMORY);
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "activations 1073741824.0 MiB"));
     ohm_arena_destroy(arena);
@@ -142,8 +147,10 @@ OHM_TEST(arena, wrong_lifetimes_are_refused)
     ohm_arena *arena;
     int id;
     OHM_OK_OR_FAIL(ohm_arena_create(&arena));
-    ck_assert_int_eq(ohm_arena_add(arena, &id, "backwards", 4, OHM_MEMORY_WEIGHTS, 3, 2), OHM_ERR_ARGUMENT);
-    ck_assert_int_eq(ohm_arena_add(arena, &id, "absurd", SIZE_MAX, OHM_MEMORY_SAVED, 0, 1), OHM_ERR_MEMORY);
+    ck_assert_int_eq(ohm_arena_add(arena, &id, "backwards", 4, OHM_MEMORY_WEIGHTS, 3, 2),
+                     OHM_ERR_ARGUMENT);
+    ck_assert_int_eq(ohm_arena_add(arena, &id, "absurd", SIZE_MAX, OHM_MEMORY_SAVED, 0, 1),
+                     OHM_ERR_MEMORY);
     OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "grows", 4, OHM_MEMORY_WEIGHTS, 3, 3));
     OHM_OK_OR_FAIL(ohm_arena_extend(arena, id, 7));
     OHM_OK_OR_FAIL(ohm_arena_extend(arena, id, 1));
