@@ -27,7 +27,8 @@ static const ohm_option rows[] = {
     CHOICE(quantise.x_granularity, "tensor|row", "tensor",
            "one scale for x, or one for each of its rows"),
     MODE(quantise.w_range, "absmax|percentile:99.9:50:100|running:0.99:0:0.999999|learned|number",
-         1e-30, 1e30, "absmax", "in units of w", "full scale of w, as x_range; learned is refused"),
+         1e-30, 1e30, "absmax", "in units of w",
+         "full scale of w, as x_range, but neither running nor learned"),
     CHOICE(quantise.w_granularity, "tensor|channel", "tensor",
            "one scale for w, or one for each output"),
 
@@ -85,8 +86,8 @@ static const ohm_option rows[] = {
     CHOICE(read.model, "none|constant|proportional|polynomial|table|pcm|logarithmic", "none",
            "cycle-to-cycle noise of a cell, per read"),
     REAL(read.sigma, 0, 10, "0", "(of g_max: constant, pcm; of G: proportional; uS: logarithmic)",
-         "pcm: sigma g_max sqrt(G/g_max); logarithmic: sigma log10(G/uS) sqrt(ln((t + 1 us)/(2 "
-         "us)))"),
+         "pcm: sigma g_max sqrt(G/g_max); logarithmic: sigma log10(G/uS) sqrt(ln((t + t_read)/(2 "
+         "t_read)))"),
     CHOICE(read.form, "aggregate|per_cell", "aggregate",
            "one draw per bit line, or one per cell: the same distribution"),
     REALS(read.coefficients_us, "polynomial: sigma in uS, ascending powers of G/g_max"),
@@ -160,9 +161,10 @@ const ohm_option_table ohm_hardware_options = {"hardware", rows, sizeof rows / s
 
 static ohm_status check_mapping(const ohm_hardware *h)
 {
-    if (h->quantise.w_range.kind == OHM_RANGE_LEARNED)
-        REFUSE("key 'quantise.w_range': 'learned' is for x only; give absmax, percentile, running "
-               "or a number");
+    int w_range = h->quantise.w_range.kind;
+    if (w_range == OHM_RANGE_LEARNED || w_range == OHM_RANGE_RUNNING)
+        REFUSE("key 'quantise.w_range': running and learned ranges are for x, whose next values "
+               "nobody knows; give absmax, percentile or a number");
     if (h->bias == OHM_BIAS_ROWS && h->quantise.x_granularity == OHM_X_ROW)
         REFUSE("key 'bias': 'rows' needs one scale for x; set quantise.x_granularity to tensor, or "
                "bias to digital");

@@ -137,6 +137,7 @@ static void refuse(const char *const assignment[], const char *expected)
 OHM_TEST(hardware, keys_that_contradict_each_other)
 {
     REFUSE("'quantise.w_range'", "quantise.w_range=learned");
+    REFUSE("'quantise.w_range'", "quantise.w_range=running:0.5");
     REFUSE("key 'bias'", "bias=rows", "quantise.x_granularity=row");
     REFUSE("'quantise.x_range'", "quantise.x_granularity=row", "quantise.x_range=learned");
     REFUSE("'tile.pair'", "tile.pair=interleaved", "weight.encoding=offset");

@@ -17,6 +17,7 @@ typedef enum {
 /* argv[0] is the command's own name. */
 ohm_status ohm_cmd_hardware(int argc, char **argv);
 ohm_status ohm_cmd_info(int argc, char **argv);
+ohm_status ohm_cmd_mvm(int argc, char **argv);
 
 /* argp_parse with --help added and with one-line errors: *helped = 1 means that the help was asked
  * for and printed, and that the command has nothing more to do. A parser that refuses a value

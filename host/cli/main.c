@@ -13,6 +13,7 @@ typedef struct {
 } command;
 
 static const command commands[] = {
+    {"mvm", "one layer through the chip: y = x w^T + b", ohm_cmd_mvm},
     {"hardware", "list chips, print one, explain every key", ohm_cmd_hardware},
     {"info", "what was built, and what this machine has", ohm_cmd_info},
 };
