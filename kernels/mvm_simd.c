@@ -29,9 +29,10 @@ enum { LANES = 8, MICRO_ROWS = 3 };
 #define MULTIPLY_ADD(a, b, c) _mm256_fmadd_ps(a, b, c)
 #else
 typedef float vec __attribute__((vector_size(16)));
+typedef float loose_vec __attribute__((vector_size(16), aligned(4), may_alias)); /* anywhere in memory */
 enum { LANES = 4, MICRO_ROWS = 1 };
-#define LOAD(p) (*(const vec __attribute__((aligned(4), may_alias)) *)(p))
-#define STORE(p, v) (*(vec __attribute__((aligned(4), may_alias)) *)(p) = (v))
+#define LOAD(p) (*(const loose_vec *)(p))
+#define STORE(p, v) (*(loose_vec *)(p) = (v))
 #define SPLAT(x) ((vec){(x), (x), (x), (x)})
 #define ZERO ((vec){0})
 #define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
