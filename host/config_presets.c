@@ -10,8 +10,12 @@
 #include "host/config.h"
 
 /* The folders in the order of search; a leading slash stands for the folder of the program. */
-static const char *const folders[] = {"/../models/hardware", "/../share/ohmgrad/hardware",
-                                      "models/hardware"};
+static const char *const folders[] = {
+    "/../models/hardware",        /* build/ohmgrad */
+    "/../../models/hardware",     /* build/san/ohmgrad */
+    "/../share/ohmgrad/hardware", /* installed */
+    "models/hardware",
+};
 enum { FOLDERS = sizeof folders / sizeof folders[0], NAMES_MAX = 1024 };
 
 static int folder_path(char *path, size_t bytes, int index)
