@@ -225,6 +225,19 @@ static void read_correction(const analog *a, state *s, void *scratch)
     }
 }
 
+/* The correction is read through the same converter, and with signed weights its first plane, where
+ * every row is driven, carries more current than that of any input: a range that left it out would
+ * clip it, and the error would be in every output. */
+static void range_of_correction(const analog *a, const state *s, const ohm_infer_args *args)
+{
+    uint8_t *codes;
+    double *sums;
+    char *rest = carve_calibration(a, args->scratch, &codes, &sums);
+    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)a->g.k);
+    ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, codes, a->g.k, 1, 0,
+                      rest);
+}
+
 /* Noise-free answer to fixed random codes, for drift compensation: sums [16][n]. */
 static void read_compensation(const analog *a, state *s, double *sums, uint8_t *codes, char *rest)
 {
@@ -409,6 +422,8 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         if (a->per_cell)
             return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: use adc.range max, granular or a number");
         ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
+        if (s->read.correction_read)
+            range_of_correction(a, s, args);
         return OHM_OK;
     }
     if (s->read.correction_read && !s->corrected)
