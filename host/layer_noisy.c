@@ -1,0 +1,230 @@
+/* Matrix layers on the chip: the input is cut into chunks of rows (patches of a convolution) and
+ * handed to host/noisy.h. How long the simulator's memory lives is what tells the modes apart:
+ * nograd drops it with the layer's output, detach with the end of the forward pass, full keeps it
+ * for the layer's backward pass. */
+#include "host/network_internal.h"
+
+enum { ROW_STEP = 16, MOST_ROWS = 8192 }; /* fast normals come in aligned groups of 16 rows */
+
+typedef struct {
+    const float *x; /* the layer's input */
+    float *patches; /* chunk_rows x K; NULL where x's rows serve */
+    int k, n;
+    size_t rows;        /* of the product */
+    uint64_t first_row; /* global index of row 0 within the step */
+} chunks;
+
+static int trains(const ohm_network *network, ohm_gradient_mode mode)
+{
+    return network->options.training && network->config.train.mode == (int)mode;
+}
+
+static chunks chunks_of(const ohm_network *network, const ohm_layer *layer, const ohm_pass *pass,
+                        float *patches)
+{
+    return (chunks){ohm_network_value(network, layer->desc.input),
+                    ohm_conv_is_plain(&layer->conv) ? NULL : patches,
+                    ohm_conv_k(&layer->conv),
+                    layer->out,
+                    ohm_conv_rows(&layer->conv, pass->images),
+                    pass->first_image * ohm_conv_rows(&layer->conv, 1)};
+}
+
+static int chunk_size(const ohm_layer *layer, const chunks *c, size_t row)
+{
+    size_t left = c->rows - row;
+    return left < (size_t)layer->chunk_rows ? (int)left : layer->chunk_rows;
+}
+
+/* Rows row .. row + some - 1 of the product's left side. */
+static const float *chunk_x(const ohm_network *network, const ohm_layer *layer, const chunks *c,
+                            size_t row, int some)
+{
+    if (!c->patches)
+        return c->x + row * (size_t)c->k;
+    network->backend->patches(c->patches, c->x, &layer->conv, row, some);
+    return c->patches;
+}
+
+/* ---- forward ------------------------------------------------------------------------------- */
+
+static ohm_status measure(ohm_network *network, ohm_layer *layer, const chunks *c)
+{
+    while (ohm_noisy_wants_measure(layer->noisy)) {
+        for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows) {
+            int some = chunk_size(layer, c, row);
+            OHM_TRY(ohm_noisy_measure_rows(layer->noisy, chunk_x(network, layer, c, row, some),
+                                           c->k, some, c->first_row + row));
+        }
+        OHM_TRY(ohm_noisy_measured(layer->noisy));
+    }
+    return OHM_OK;
+}
+
+/* Mode detach forms y = y_clean + (y_noisy - y_clean) as the formula stands; y holds y_clean. */
+static ohm_status noisy_rows(ohm_network *network, ohm_layer *layer, const chunks *c,
+                             float *noisy_y)
+{
+    size_t n = (size_t)c->n;
+    float *y = ohm_network_value(network, layer->index);
+    for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows) {
+        int some = chunk_size(layer, c, row);
+        float *to = noisy_y ? noisy_y : y + row * n;
+        OHM_TRY(ohm_noisy_rows(layer->noisy, to, c->n, chunk_x(network, layer, c, row, some), c->k,
+                               some, c->first_row + row));
+        if (noisy_y)
+            network->backend->straight_through(y + row * n, noisy_y, (size_t)some * n);
+    }
+    return OHM_OK;
+}
+
+static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
+{
+    const ohm_noisy_pass noisy_pass = {
+        .w = ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT),
+        .bias = ohm_layer_value_of(network, layer, OHM_ROLE_BIAS),
+        .column_scale = ohm_layer_value_of(network, layer, OHM_ROLE_COLUMN_SCALE),
+        .x = ohm_network_value(network, layer->desc.input),
+        .x_count = (size_t)pass->images * layer->in_floats,
+        .x_range = ohm_layer_value_of(network, layer, OHM_ROLE_X_RANGE),
+        .moment = pass->moment,
+        .training = pass->training,
+        .calibrating = pass->calibrating,
+        .want_gradient = pass->training && pass->mode == OHM_MODE_FULL,
+        .state = ohm_network_at(network, layer->state),
+        .scratch = ohm_network_at(network, layer->scratch),
+    };
+    return ohm_noisy_begin(layer->noisy, &noisy_pass);
+}
+
+static ohm_status forward_chunks(ohm_network *network, ohm_layer *layer, const ohm_pass *pass,
+                                 int detach)
+{
+    float *patches = ohm_network_at(network, layer->forward_workspace);
+    chunks c = chunks_of(network, layer, pass, patches);
+    OHM_TRY(measure(network, layer, &c));
+    if (!detach)
+        return noisy_rows(network, layer, &c, NULL);
+    size_t taken = c.patches ? (size_t)layer->chunk_rows * (size_t)c.k : 0;
+    return noisy_rows(network, layer, &c, patches + taken);
+}
+
+ohm_status ohm_noisy_layer_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
+{
+    if (!network->plans_chip)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "this network was planned for clean training "
+                                          "(train.mode: baseline): evaluate chips with a "
+                                          "network that is created with training = 0");
+    int full = pass->training && pass->mode == OHM_MODE_FULL,
+        detach = pass->training && pass->mode == OHM_MODE_DETACH;
+    if ((full && !trains(network, OHM_MODE_FULL)) || (detach && !trains(network, OHM_MODE_DETACH)))
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "a training pass in another mode than the network was planned for");
+    if (detach)
+        ohm_matrix_clean(network, layer, pass->images);
+    ohm_noisy_end(layer->noisy); /* of a full pass whose backward never came */
+    OHM_TRY(begin(network, layer, pass));
+    ohm_status status = forward_chunks(network, layer, pass, detach);
+    layer->programmed = full && status == OHM_OK;
+    if (!layer->programmed)
+        ohm_noisy_end(layer->noisy);
+    return status;
+}
+
+/* ---- backward of mode full ----------------------------------------------------------------- */
+
+/* Where a chunk's dx goes: straight to its place, or to patches that are then added to the pixels. */
+static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const chunks *c, float *dx,
+                                 float *dpatches, size_t row)
+{
+    int some = chunk_size(layer, c, row), last = row + (size_t)some == c->rows;
+    int straight = !c->patches && layer->route == OHM_GRADIENT_WRITE;
+    float *to = !dx ? NULL : straight ? dx + row * (size_t)c->k : dpatches;
+    const float *dy = ohm_network_gradient(network, layer->index) + row * (size_t)c->n;
+    OHM_TRY(ohm_noisy_backward_rows(
+        layer->noisy, to, c->k, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
+        ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS),
+        ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE),
+        ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dy, c->n,
+        chunk_x(network, layer, c, row, some), c->k, some, c->first_row + row, last));
+    if (dx && !straight)
+        network->backend->scatter(dx, dpatches, &layer->conv, row, some);
+    return OHM_OK;
+}
+
+ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
+{
+    if (!layer->programmed)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "layer %s: backward without a forward pass in mode full",
+                        layer->desc.name);
+    float *workspace = ohm_network_at(network, layer->backward_workspace);
+    chunks c = chunks_of(network, layer, pass, workspace);
+    float *dpatches = workspace + (size_t)layer->chunk_rows * (size_t)c.k;
+    float *dx = ohm_network_gradient(network, layer->desc.input);
+    if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches)
+        network->backend->fill(dx, 0.0f, (size_t)pass->images * layer->in_floats);
+    ohm_status status = OHM_OK;
+    for (size_t row = 0; row < c.rows && status == OHM_OK; row += (size_t)layer->chunk_rows)
+        status = backward_chunk(network, layer, &c, dx, dpatches, row);
+    ohm_noisy_end(layer->noisy);
+    layer->programmed = 0;
+    return status;
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+ohm_status ohm_noisy_layer_create(ohm_network *network, ohm_layer *layer)
+{
+    return ohm_noisy_create(&layer->noisy, &network->config.hardware, ohm_conv_k(&layer->conv),
+                            layer->out, (uint32_t)layer->index);
+}
+
+/* Floats of a chunk outside the simulator: patches, and y_noisy of detach. */
+static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, int rows)
+{
+    size_t patches =
+        ohm_conv_is_plain(&layer->conv) ? 0 : (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+    return patches + (trains(network, OHM_MODE_DETACH) ? (size_t)rows * (size_t)layer->out : 0);
+}
+
+static int fits(const ohm_network *network, const ohm_layer *layer, int rows)
+{
+    size_t bytes = chunk_floats(network, layer, rows) * sizeof(float) +
+                   ohm_noisy_scratch_bytes(layer->noisy, rows, trains(network, OHM_MODE_FULL));
+    return bytes <= (size_t)network->config.train.workspace_mib << 20;
+}
+
+static int rows_within(const ohm_network *network, const ohm_layer *layer)
+{
+    size_t all = ohm_conv_rows(&layer->conv, network->options.max_batch);
+    int rows = all < MOST_ROWS ? ((int)all + ROW_STEP - 1) / ROW_STEP * ROW_STEP : MOST_ROWS;
+    while (rows > ROW_STEP && !fits(network, layer, rows))
+        rows = (rows / 2 + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
+    return rows;
+}
+
+size_t ohm_noisy_layer_scratch_bytes(const ohm_network *network, const ohm_layer *layer)
+{
+    return ohm_noisy_scratch_bytes(layer->noisy, layer->chunk_rows, trains(network, OHM_MODE_FULL));
+}
+
+ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
+{
+    int i = layer->index, full = trains(network, OHM_MODE_FULL);
+    layer->chunk_rows = rows_within(network, layer);
+    size_t floats = chunk_floats(network, layer, layer->chunk_rows);
+    layer->forward_floats = floats > layer->forward_floats ? floats : layer->forward_floats;
+    if (full) /* patches of x and of dx */
+        layer->backward_floats = 2 * (size_t)layer->chunk_rows * (size_t)ohm_conv_k(&layer->conv);
+    int last = full                               ? ohm_network_backward_tick(network, i)
+               : trains(network, OHM_MODE_DETACH) ? network->count - 1
+                                                  : i;
+    OHM_TRY(ohm_network_buffer(network, &layer->state, layer->desc.name, "simulator state",
+                               ohm_noisy_state_bytes(layer->noisy, full),
+                               full ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
+    if (full) /* one scratch for all layers, network_plan.c */
+        return OHM_OK;
+    return ohm_network_buffer(network, &layer->scratch, layer->desc.name, "simulator scratch",
+                              ohm_noisy_layer_scratch_bytes(network, layer), OHM_MEMORY_WORKSPACE,
+                              i, i);
+}

@@ -1,0 +1,234 @@
+/* A network's life: made from an architecture, stepped forward and backward, destroyed. */
+#include "host/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/network_internal.h"
+
+/* ---- making -------------------------------------------------------------------------------- */
+
+static ohm_op op_of(int kind)
+{
+    switch (kind) {
+    case OHM_LAYER_BATCH_NORM:
+        return OHM_OP_BATCH_NORM;
+    case OHM_LAYER_RELU:
+        return OHM_OP_RELU;
+    case OHM_LAYER_MAX_POOL:
+        return OHM_OP_MAX_POOL;
+    case OHM_LAYER_AVG_POOL:
+    case OHM_LAYER_GLOBAL_AVG_POOL:
+        return OHM_OP_AVG_POOL;
+    case OHM_LAYER_ADD:
+        return OHM_OP_ADD;
+    default:
+        return OHM_OP_CONV;
+    }
+}
+
+static ohm_status need(const ohm_network *network, ohm_op op, const char *what)
+{
+    if (!network->backend->supports(op))
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "backend %s lacks what %s needs; set device: cpu",
+                        network->backend->name, what);
+    return OHM_OK;
+}
+
+static ohm_status check_backend(const ohm_network *network)
+{
+    int sgd = network->config.train.optimiser == OHM_OPTIMISER_SGD;
+    for (int i = 0; i < network->count; i++) {
+        const ohm_layer *layer = &network->layer[i];
+        OHM_TRY(need(network, op_of(layer->desc.kind), layer->desc.name));
+        if (!layer->noisy)
+            continue;
+        OHM_TRY(need(network, OHM_OP_PATCHES, layer->desc.name));
+        if (ohm_noisy_has_column_scale(layer->noisy))
+            OHM_TRY(need(network, OHM_OP_COLUMN_SCALE, layer->desc.name));
+    }
+    if (network->options.training)
+        OHM_TRY(need(network, sgd ? OHM_OP_SGD : OHM_OP_ADAM, "the optimiser"));
+    return need(network, OHM_OP_LOSS, "the loss");
+}
+
+static ohm_status make_chips(ohm_network *network)
+{
+    for (int i = 0; i < network->count && network->config.hardware_enabled; i++) {
+        ohm_layer *layer = &network->layer[i];
+        if (!ohm_layer_is_matrix(layer->desc.kind) || !layer->desc.noisy)
+            continue;
+        ohm_status status = ohm_noisy_layer_create(network, layer);
+        if (status != OHM_OK)
+            return ohm_error_prefix(status, "layer %s", layer->desc.name);
+    }
+    return OHM_OK;
+}
+
+/* Everything but memory. */
+static ohm_status describe(ohm_network *network, const ohm_architecture *architecture,
+                           const ohm_config *config, const ohm_network_options *options)
+{
+    network->architecture = *architecture;
+    network->config = *config;
+    network->options = *options;
+    network->count = architecture->count;
+    if (options->max_batch < 1)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "a network for %d images; give at least 1",
+                        options->max_batch);
+    OHM_TRY(ohm_backend_find(&network->backend, config->device));
+    OHM_TRY(ohm_network_shapes(network));
+    OHM_TRY(make_chips(network));
+    OHM_TRY(check_backend(network));
+    OHM_TRY(ohm_network_list_parameters(network));
+    OHM_TRY(ohm_arena_create(&network->arena));
+    if (options->checked)
+        OHM_TRY(ohm_arena_check_writes(network->arena));
+    return ohm_network_plan(network);
+}
+
+static ohm_status allocate(ohm_network **network)
+{
+    *network = calloc(1, sizeof **network);
+    if (!*network)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for a network's description");
+    return OHM_OK;
+}
+
+ohm_status ohm_network_create(ohm_network **network, const ohm_architecture *architecture,
+                              const ohm_config *config, const ohm_network_options *options)
+{
+    OHM_TRY(allocate(network));
+    ohm_status status = describe(*network, architecture, config, options);
+    if (status == OHM_OK)
+        status = ohm_arena_reserve((*network)->arena);
+    if (status != OHM_OK) {
+        ohm_network_destroy(*network);
+        *network = NULL;
+        return status;
+    }
+    ohm_network_bind_parameters(*network);
+    ohm_network_initialise(*network);
+    return OHM_OK;
+}
+
+ohm_status ohm_network_plan_memory(ohm_memory *memory, const ohm_architecture *architecture,
+                                   const ohm_config *config, const ohm_network_options *options)
+{
+    ohm_network *network;
+    OHM_TRY(allocate(&network));
+    ohm_status status = describe(network, architecture, config, options);
+    if (status == OHM_OK)
+        *memory = *ohm_arena_memory(network->arena);
+    ohm_network_destroy(network);
+    return status;
+}
+
+void ohm_network_destroy(ohm_network *network)
+{
+    if (!network)
+        return;
+    for (int i = 0; i < OHM_LAYERS_MAX; i++)
+        ohm_noisy_destroy(network->layer[i].noisy);
+    ohm_arena_destroy(network->arena);
+    free(network->parameter);
+    free(network->parameter_name);
+    free(network->parameter_ids);
+    free(network);
+}
+
+/* ---- stepping ------------------------------------------------------------------------------ */
+
+static ohm_status check_pass(const ohm_network *network, const ohm_pass *pass)
+{
+    if (pass->images < 1 || pass->images > network->options.max_batch)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "a pass over %d images on a network planned for 1..%d",
+                        pass->images, network->options.max_batch);
+    if (pass->training && !network->options.training)
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "a training pass on a network that was planned for evaluation");
+    return OHM_OK;
+}
+
+static ohm_status finish_layer(const ohm_network *network, const ohm_layer *layer,
+                               ohm_status status)
+{
+    if (status == OHM_OK && network->options.checked)
+        status = ohm_arena_check(network->arena);
+    return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "layer %s", layer->desc.name);
+}
+
+ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass)
+{
+    OHM_TRY(check_pass(network, pass));
+    for (int i = 0; i < network->count; i++) {
+        ohm_layer *layer = &network->layer[i];
+        ohm_arena_tick(network->arena, i);
+        OHM_TRY(finish_layer(network, layer,
+                             ohm_layer_verbs_of(layer->desc.kind)->forward(network, layer, pass)));
+    }
+    return OHM_OK;
+}
+
+ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batch_total,
+                            double *loss_sum, int *correct)
+{
+    OHM_TRY(check_pass(network, pass));
+    int classes = network->architecture.classes;
+    const int32_t *labels = ohm_network_labels(network);
+    for (int i = 0; i < pass->images; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return OHM_FAIL(OHM_ERR_DATA, "label %d of image %d is outside 0..%d", (int)labels[i],
+                            i, classes - 1);
+    if (pass->training && batch_total < pass->images)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "a batch of %d images with %d in this pass", batch_total,
+                        pass->images);
+    ohm_arena_tick(network->arena, network->count);
+    float *gradient = pass->training ? ohm_network_gradient(network, network->count - 1) : NULL;
+    *loss_sum = network->backend->softmax_loss(
+        gradient, correct, ohm_network_logits(network), labels, pass->images, classes,
+        network->config.train.label_smoothing, pass->training ? 1.0 / batch_total : 1.0,
+        ohm_arena_at(network->arena, network->row_loss));
+    return OHM_OK;
+}
+
+ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass)
+{
+    OHM_TRY(check_pass(network, pass));
+    if (!pass->training)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "a backward pass needs training = 1");
+    for (int i = network->count - 1; i >= 0; i--) {
+        ohm_layer *layer = &network->layer[i];
+        ohm_arena_tick(network->arena, ohm_network_backward_tick(network, i));
+        OHM_TRY(finish_layer(network, layer,
+                             ohm_layer_verbs_of(layer->desc.kind)->backward(network, layer, pass)));
+    }
+    return OHM_OK;
+}
+
+/* ---- looking ------------------------------------------------------------------------------- */
+
+float *ohm_network_images(ohm_network *network)
+{
+    return ohm_network_at(network, network->images);
+}
+
+int32_t *ohm_network_labels(ohm_network *network)
+{
+    return ohm_arena_at(network->arena, network->labels);
+}
+
+const float *ohm_network_logits(const ohm_network *network)
+{
+    return ohm_network_value(network, network->count - 1);
+}
+
+const ohm_memory *ohm_network_memory(const ohm_network *network)
+{
+    return ohm_arena_memory(network->arena);
+}
+
+const ohm_architecture *ohm_network_architecture(const ohm_network *network)
+{
+    return &network->architecture;
+}
