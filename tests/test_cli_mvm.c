@@ -188,7 +188,8 @@ OHM_TEST(cli_mvm, every_preset_runs)
     product p = integers(9, 10, 140, 100, 0);
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         char arguments[256];
-        snprintf(arguments, sizeof arguments, "--hardware %s --time 3600 " FILES, presets[i]);
+        snprintf(arguments, sizeof arguments, "--hardware %s --time 3600 --threads 1 " FILES,
+                 presets[i]);
         double error = error_of(&p, arguments);
         ck_assert_msg(error < 0.5, "%s: error %g of rms y", presets[i], error);
     }
