@@ -79,7 +79,9 @@ static size_t layout(state *s, const analog *a, int gradient, char *base)
     s->gradient.dg = TAKE(kept, float);
     s->gradient.dvariance = TAKE(kept, float);
     s->gradient.g_ref = TAKE(gradient && refs ? k * cts : 0, float);
+    s->gradient.g_ref_eff = TAKE(gradient && refs ? k * cts : 0, float);
     s->gradient.dref = TAKE(gradient && refs ? k * cts : 0, float);
+    s->gradient.dref_variance = TAKE(gradient && refs ? k * cts : 0, float);
     s->negative = TAKE(gradient ? k * n : 0, uint8_t);
     s->correction = TAKE(n, double);
     s->alpha = TAKE(n, float);
@@ -396,8 +398,8 @@ static ohm_status program(void *self, const ohm_program_args *args)
         mark_negative(a, s, args->w_split);
         memset(s->gradient.dg, 0, cells * sizeof(float));
         memset(s->gradient.dvariance, 0, cells * sizeof(float));
-        if (s->gradient.dref)
-            memset(s->gradient.dref, 0, (size_t)a->g.k * a->g.column_tiles * sizeof(float));
+        for (int i = 0; i < 2 && s->gradient.dref; i++)
+            memset(i ? s->gradient.dref_variance : s->gradient.dref, 0, (size_t)a->g.k * a->g.column_tiles * sizeof(float));
         memset(s->dsum_total, 0, (size_t)a->g.n * sizeof(float));
     }
     if (compensate)

@@ -25,6 +25,7 @@ typedef struct { /* of one group */
     float *dvariance; /* [arrays][k][n] */
     float *djohnson;  /* [arrays][tiles][n] by the sum of a column's conductances */
     float *dref;      /* [k][column_tiles] by the reference column's conductances */
+    float *dref_variance;
 } partial;
 
 typedef struct { /* of one thread */
@@ -76,6 +77,7 @@ static size_t carve_partial(partial *p, const ohm_geometry *g, char *base)
     TAKE(p, dvariance, cells);
     TAKE(p, djohnson, (size_t)ohm_arrays(g) * g->tiles * g->n);
     TAKE(p, dref, g->differential ? 0 : (size_t)g->k * g->column_tiles);
+    TAKE(p, dref_variance, g->differential ? 0 : (size_t)g->k * g->column_tiles);
     return used;
 }
 
@@ -401,12 +403,17 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
     for (int i = 0; i < at->count; i++)
         for (int n = 0; n < g->n; n++)
             johnson[n] += (float)(j->johnson_scale * s->variance[(size_t)i * g->n + n]);
-    for (int ct = 0; ct < g->column_tiles && !g->differential && g->digital; ct++)
+    for (int ct = 0; ct < g->column_tiles && !g->differential; ct++)
         for (int k = 0; k < at->rows; k++) {
-            double sum = 0.0;
-            for (int i = 0; i < at->count; i++)
-                sum += (double)s->x[(size_t)i * at->rows + k] * s->ref_current[(size_t)i * g->column_tiles + ct];
-            p->dref[(size_t)(at->begin + k) * g->column_tiles + ct] += (float)sum;
+            double current = 0.0, variance = 0.0, all = 0.0;
+            for (int i = 0; i < at->count; i++) {
+                size_t to = (size_t)i * g->column_tiles + ct, cell = (size_t)i * at->rows + k;
+                current += (double)s->x[cell] * s->ref_current[to];
+                variance += (double)s->square[cell] * s->ref_variance[to];
+                all += s->ref_variance[to];
+            }
+            p->dref[(size_t)(at->begin + k) * g->column_tiles + ct] += (float)(current + j->johnson_scale * all);
+            p->dref_variance[(size_t)(at->begin + k) * g->column_tiles + ct] += (float)variance;
         }
 }
 
@@ -479,14 +486,17 @@ static void merge(const job *j, const partial *parts, int groups)
                 c->dvariance[to] += (float)dvariance;
             }
         for (int ct = 0; ct < g->column_tiles && !g->differential; ct++) {
-            double dref = 0.0;
-            for (int i = 0; i < groups; i++)
+            double dref = 0.0, dvariance = 0.0;
+            for (int i = 0; i < groups; i++) {
                 dref += parts[i].dref[(size_t)k * g->column_tiles + ct];
+                dvariance += parts[i].dref_variance[(size_t)k * g->column_tiles + ct];
+            }
             int end = (ct + 1) * g->tile_columns < g->n ? (ct + 1) * g->tile_columns : g->n;
             for (int n = ct * g->tile_columns; n < end && !g->digital; n++)
                 for (int i = 0; i < groups; i++)
                     dref -= parts[i].dg[(size_t)k * g->n + n];
             c->dref[(size_t)k * g->column_tiles + ct] += (float)dref;
+            c->dref_variance[(size_t)k * g->column_tiles + ct] += (float)dvariance;
         }
     }
 }
@@ -578,9 +588,10 @@ static void through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geomet
                     t->dg[node] = variance_chain(read, c->g[cell], c->g_eff[cell], c->dvariance[cell], &t->dg_eff[node]);
                 }
         for (int r = 0; r < rows && !g->differential && !store; r++) {
-            size_t node = (size_t)r * width + width - 1;
-            t->g[node] = c->g_ref[(size_t)(begin + r) * g->column_tiles + ct];
-            t->dg_eff[node] = c->dref[(size_t)(begin + r) * g->column_tiles + ct];
+            size_t node = (size_t)r * width + width - 1, cell = (size_t)(begin + r) * g->column_tiles + ct;
+            t->g[node] = c->g_ref[cell];
+            t->dg_eff[node] = c->dref[cell];
+            variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell], &t->dg_eff[node]);
         }
         if (!store)
             ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, rows, width, p->physical_rows - rows, &p->wires, t->scratch);
@@ -626,6 +637,6 @@ void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *neg
     }
     memset(c->dg, 0, signs * cells * sizeof *c->dg);
     memset(c->dvariance, 0, signs * cells * sizeof *c->dvariance);
-    if (c->dref)
-        memset(c->dref, 0, (size_t)g->k * g->column_tiles * sizeof *c->dref);
+    for (int i = 0; i < 2 && c->dref; i++)
+        memset(i ? c->dref_variance : c->dref, 0, (size_t)g->k * g->column_tiles * sizeof *c->dref);
 }

@@ -58,7 +58,8 @@ double ohm_read_variance(const ohm_read_law *law, double g, double *slope); /* s
 /* Mode full: slice 0's cells and the gradients gathered for them, [signs][k][n]. */
 typedef struct {
     float *g, *g_eff, *slope; /* before wires; after; d g / d level */
-    float *g_ref, *dref;      /* reference cells before wires, and d loss / d (theirs after): [k][column_tiles], offset weights */
+    float *g_ref, *g_ref_eff; /* reference cells before and after wires: [k][column_tiles], offset weights */
+    float *dref, *dref_variance; /* d loss / d (g_ref_eff), d loss / d (their variance) */
     float *dg, *dvariance;    /* d loss / d (g_eff), d loss / d (read variance of the cell as it acts) */
 } ohm_cell_gradient;
 

@@ -211,8 +211,11 @@ static void store_references(const job *j, const block *b, const part *at, doubl
         j->tiles->ref[to + r] = (float)(b->ref_after[r] - g->pedestal);
         if (j->tiles->ref_variance)
             j->tiles->ref_variance[to + r] = (float)variance_of(j->read, b->ref_before[r], b->ref_after[r]);
-        if (j->gradient && at->slice == 0)
-            j->gradient->g_ref[(size_t)(at->begin + at->from + r) * g->column_tiles + at->column_tile] = (float)b->ref_before[r];
+        if (j->gradient && at->slice == 0) {
+            size_t cell = (size_t)(at->begin + at->from + r) * g->column_tiles + at->column_tile;
+            j->gradient->g_ref[cell] = (float)b->ref_before[r];
+            j->gradient->g_ref_eff[cell] = (float)b->ref_after[r];
+        }
         *johnson += j->johnson_scale * b->ref_after[r];
     }
 }

@@ -185,8 +185,9 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
     float **fields[] = {&c->gradient.g, &c->gradient.g_eff, &c->gradient.slope, &c->gradient.dg, &c->gradient.dvariance};
     for (int i = 0; i < 5; i++)
         *fields[i] = keep(c, cells * 2, sizeof(float));
-    c->gradient.g_ref = keep(c, (size_t)k * g->column_tiles, sizeof(float));
-    c->gradient.dref = keep(c, (size_t)k * g->column_tiles, sizeof(float));
+    float **refs_of[] = {&c->gradient.g_ref, &c->gradient.g_ref_eff, &c->gradient.dref, &c->gradient.dref_variance};
+    for (int i = 0; i < 4; i++)
+        *refs_of[i] = keep(c, (size_t)k * g->column_tiles, sizeof(float));
     size_t bytes = ohm_mvm_scratch_bytes(g) + ohm_program_scratch_bytes(g, &c->programming) + ohm_mvm_backward_scratch_bytes(g, ROWS) +
                    ohm_mvm_finish_scratch_bytes(g, &c->programming);
     c->scratch = keep(c, bytes, 1);

@@ -1,0 +1,135 @@
+/* Programming: the vectorised pipeline against one cell at a time with libm. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/program_math.h"
+#include "tests/compare.h"
+#include "tests/fixture_chip.h"
+#include "tests/runner.h"
+
+static const char *const models[] = {
+    "programming.model=none",
+    "programming.model=lognormal programming.sigma=0.1 programming.level=2",
+    "programming.model=gaussian programming.sigma=0.03 programming.tolerance=1.5",
+    "programming.model=proportional programming.sigma=0.1 faults.stuck_off=0.05 faults.stuck_on=0.04 faults.stuck_random=0.03",
+    "programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] retention.model=power_law retention.nu=0.06 retention.nu_sigma=0.02 "
+    "retention.time_s=3600",
+    "programming.model=exponential programming.coefficients_us=[2,9] retention.model=logarithmic retention.log_slope_us=0.09 "
+    "retention.log_sigma_us=0.4 retention.log_sigma_slope_us=0.04 retention.time_s=86400 retention.floor_us=0.5",
+    "programming.model=pcm retention.model=pcm retention.one_over_f=true retention.time_s=86400",
+    "programming.model=pcm retention.model=pcm retention.pcm_law=hermes retention.one_over_f=true retention.time_s=1e6",
+    "programming.model=lognormal temperature.kelvin=360 temperature.activation_ev=0.1 temperature.activation_sigma_ev=0.02",
+    "programming.model=lognormal ir_drop.model=closed_form ir_drop.r_driver_ohm=10 ir_drop.r_sense_ohm=5 ir_drop.drive=both_ends",
+    "programming.model=lognormal ir_drop.model=closed_form ir_drop.sense=both_ends ir_drop.r_wordline_ohm=3",
+};
+static const char *const mappings[] = {
+    "weight.encoding=differential weight.cell_bits=2 tile.pair=interleaved",
+    "weight.encoding=differential weight.cell_bits=4 weight.subtract=digital cell.on_off=10",
+    "weight.encoding=offset weight.cell_bits=3 tile.cols=10",
+    "weight.encoding=offset weight.cell_bits=8 weight.subtract=digital tile.cols=20",
+};
+
+/* Value that the packed tiles should hold, from the reference cells. */
+static double expected(const fixture_chip *c, int slice, int array, int k, int n)
+{
+    const ohm_geometry *g = &c->g;
+    size_t cells = (size_t)g->k * g->n, at = ((size_t)slice * (g->differential ? 2 : 1) + array) * cells + (size_t)k * g->n + n;
+    if (g->digital)
+        return c->cells.g[at] - g->pedestal;
+    if (g->differential)
+        return c->cells.g[at] - c->cells.g[at + cells];
+    return c->cells.g[at] - c->cells.g_ref[((size_t)slice * g->k + k) * g->column_tiles + n / g->tile_columns];
+}
+
+static int tile_of(const ohm_geometry *g, int k)
+{
+    int t = 0;
+    while (k >= ohm_tile_begin(g, t + 1))
+        t++;
+    return t;
+}
+
+OHM_TEST(program, fast_is_reference)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        for (size_t j = 0; j < sizeof mappings / sizeof *mappings; j++) {
+            char settings[1024];
+            fixture_chip c;
+            int k = 45, n = 29;
+            snprintf(settings, sizeof settings, "%s tile.rows=32 %s", mappings[j], models[i]);
+            fixture_chip_make(&c, settings, k, n, 4, 0.3);
+            double largest = 0.0;
+            for (int slice = 0; slice < c.g.slices; slice++)
+                for (int array = 0; array < ohm_arrays(&c.g); array++)
+                    for (int row = 0; row < k; row++)
+                        for (int column = 0; column < n; column++) {
+                            int t = tile_of(&c.g, row);
+                            size_t base = ((size_t)slice * ohm_arrays(&c.g) + array) * (size_t)k * ohm_packed_columns(&c.g);
+                            float got = c.tiles.w[base + ohm_packed_index(&c.g, t, row - ohm_tile_begin(&c.g, t), ohm_packed_position(&c.g, column))];
+                            double want = expected(&c, slice, array, row, column);
+                            largest = fmax(largest, fabs(want));
+                            /* one float rounding of a value of at most a few hundred levels; measured 6e-8 relative */
+                            ck_assert_msg(fabs(got - want) <= 1e-7 * fabs(want) + 1e-9 * c.programming.g_max,
+                                          "%s: slice %d array %d cell (%d, %d) is %.9g, the reference %.9g", settings, slice, array, row, column,
+                                          (double)got, want);
+                        }
+            ck_assert_double_gt(largest, 0.5);
+            fixture_chip_free(&c);
+        }
+}
+
+OHM_TEST(program, same_bits_for_any_thread_count)
+{
+    for (size_t j = 0; j < sizeof mappings / sizeof *mappings; j++) {
+        char settings[1024];
+        fixture_chip c;
+        int k = 200, n = 150;
+        snprintf(settings, sizeof settings, "%s tile.rows=64 %s", mappings[j], models[6]);
+        fixture_chip_make(&c, settings, k, n, 4, 0.3);
+        size_t count = (size_t)c.g.slices * ohm_arrays(&c.g) * k * ohm_packed_columns(&c.g);
+        float *one = calloc(count, sizeof *one);
+        ohm_tiles tiles = c.tiles;
+        tiles.w = one;
+        omp_set_num_threads(1);
+        ohm_program_cpu(&tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels, c.ref_level, c.scratch);
+        omp_set_num_threads(2);
+        ohm_program_cpu(&c.tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels, c.ref_level, c.scratch);
+        OHM_ASSERT(ohm_compare_bits(c.tiles.w, one, count));
+        free(one);
+        fixture_chip_free(&c);
+    }
+}
+
+/* d g / d level of every stage, by central differences of the reference at real levels. */
+OHM_TEST(program, slopes)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char settings[1024];
+        fixture_chip c;
+        snprintf(settings, sizeof settings, "weight.cell_bits=4 tile.rows=32 %s", models[i]);
+        fixture_chip_make(&c, settings, 8, 8, 4, 0.3);
+        for (uint64_t e = 0; e < 200; e++) {
+            double level = 0.3 + 14.0 * (double)(e % 37) / 37.0, h = 1e-5, slope;
+            double up = ohm_program_cell_ref(&c.programming, level + h, e, NULL), down = ohm_program_cell_ref(&c.programming, level - h, e, NULL);
+            ohm_program_cell_ref(&c.programming, level, e, &slope);
+            double difference = (up - down) / (2.0 * h);
+            ck_assert_msg(fabs(slope - difference) <= 2e-5 * fabs(difference) + 2e-5, "%s: level %g: slope %.9g, difference quotient %.9g", settings,
+                          level, slope, difference);
+        }
+        fixture_chip_free(&c);
+    }
+}
+
+OHM_TEST(program, elementary_functions)
+{
+    for (double x = -700.0; x < 700.0; x += 0.37)
+        ck_assert_double_le(fabs(ohm_exp(x) / exp(x) - 1.0), 1e-15);
+    for (double x = 1e-300; x < 1e300; x *= 1.37)
+        ck_assert_double_le(fabs(ohm_log(x) - log(x)), 4e-16 * fmax(1.0, fabs(log(x))));
+    for (double z = -6.0; z < 6.0; z += 0.01)
+        ck_assert_double_le(fabs(ohm_truncate_normal(z, 40.0) - z), 1e-6);
+    ck_assert_double_le(fabs(ohm_truncate_normal(9.0, 2.0)), 2.0);
+    ck_assert_double_eq(ohm_truncate_normal(0.3, 0.0), 0.0);
+}
