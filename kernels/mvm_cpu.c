@@ -49,6 +49,7 @@ static size_t carve(ohm_mvm_scratch *s, const ohm_geometry *g, char *base)
     TAKE(ref_noise, (size_t)OHM_ROW_BLOCK * 256);
     TAKE(current, (size_t)OHM_ROW_BLOCK * OHM_PANEL);
     TAKE(variance, (size_t)OHM_ROW_BLOCK * OHM_PANEL);
+    TAKE(lsb, columns);
     TAKE(ref_post, cts * OHM_ROW_BLOCK);
     TAKE(ref_sums, cts * OHM_ROW_BLOCK);
     TAKE(ref_pre, cts * OHM_ROW_BLOCK);

@@ -499,11 +499,40 @@ static void read_array(task *t)
     }
     if (!convert)
         return;
-    for (int j = 0; j < t->columns; j++) {
-        double lsb = lsb_at(t, t->column + j);
-        const double *ref = t->s->ref_sums + (size_t)((t->column + j) / pitch) * BLOCK;
-        for (int i = 0; i < t->rows; i++)
-            t->s->sums[(size_t)i * t->columns + j] += weight * (lsb * t->s->codes[(size_t)i * t->columns + j] - ref[i]);
+    for (int c = t->column; c < t->column + t->columns; c += pitch - c % pitch) { /* columns that share a reference */
+        int from = c - t->column, left = pitch - c % pitch, to = from + left < t->columns ? from + left : t->columns;
+        for (int j = from; j < to; j++)
+            t->s->lsb[j] = lsb_at(t, t->column + j);
+        for (int i = 0; i < t->rows; i++) {
+            double *sums = t->s->sums + (size_t)i * t->columns, ref = t->s->ref_sums[(size_t)(c / pitch) * BLOCK + i];
+            const int32_t *codes = t->s->codes + (size_t)i * t->columns;
+            for (int j = from; j < to; j++)
+                sums[j] += weight * ((double)t->s->lsb[j] * codes[j] - ref);
+        }
+    }
+}
+
+/* One row of sums to the caller: corrections in double, then a float. */
+static void deliver(const task *t, int i)
+{
+    const ohm_mvm_job *job = t->job;
+    const ohm_geometry *g = job->g;
+    double *sums = t->s->sums + (size_t)i * t->columns;
+    size_t row = (size_t)(t->row + i) * job->lds;
+    int pitch = ohm_tile_pitch(g);
+    for (int c = t->column; c < t->column + t->columns; c += pitch - c % pitch) {
+        int within = c % pitch, first = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
+        int end = g->column_tiles == 1 ? g->n : (c / pitch + 1) * g->tile_columns;
+        end = end < g->n ? end : g->n;
+        double *from = sums + (c - t->column);
+        int count = end - first, left = t->column + t->columns - c;
+        count = count < left ? count : left;
+        if (job->raw)
+            for (int j = 0; j < count; j++)
+                job->raw[row + first + j] = from[j];
+        else
+            for (int j = 0; j < count; j++)
+                job->sums[row + first + j] = (float)ohm_correct(job->r, from[j], first + j);
     }
 }
 
@@ -524,18 +553,6 @@ void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, in
         }
     if (job->range)
         return;
-    int pitch = ohm_tile_pitch(g);
-    for (int c = column; c < column + columns; c++) {
-        int within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
-        if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
-            continue;
-        for (int i = 0; i < rows; i++) {
-            double sum = s->sums[(size_t)i * columns + (c - column)];
-            size_t at = (size_t)(row + i) * job->lds + n;
-            if (job->raw)
-                job->raw[at] = sum;
-            else
-                job->sums[at] = (float)ohm_correct(job->r, sum, n);
-        }
-    }
+    for (int i = 0; i < rows; i++)
+        deliver(&t, i);
 }

@@ -31,6 +31,7 @@ typedef struct {
     int32_t *codes;     /* [48][columns] */
     float *noise, *noise2, *ref_noise; /* [48][128] */
     float *current, *variance;         /* [48][32] */
+    float *lsb;         /* [columns] of the present plane and slice */
     double *ref_post;   /* [column_tiles][48]: what a reference read subtracts after the ADC */
     double *ref_sums;   /* [column_tiles][48]: ref_post over all tiles of an array */
     float *ref_pre;     /* [column_tiles][48]: what it adds on the bit line */
