@@ -44,7 +44,7 @@ OHM_TEST(layers, a_good_tree_passes)
     ck_assert_ptr_nonnull(strstr(out, "keep the rules"));
 }
 
-OHM_TEST(layers, each_broken_rule_is_named)
+OHM_TEST_SLOW(layers, each_broken_rule_is_named)
 {
     static const struct {
         const char *file, *text, *complaint;
