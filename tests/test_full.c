@@ -112,8 +112,8 @@ static const char *const effects[] = {
     "adc.bits=0 programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] read.model=polynomial read.coefficients_us=[0.3,1.4,-0.8]",
     "adc.bits=8 adc.range=max programming.model=lognormal read.model=pcm read.sigma=0.05 adc.noise_lsb=0.5 temperature.johnson_bandwidth_hz=1e9",
     "adc.bits=8 adc.range=max cell.iv=sinh cell.iv_coefficient=4 input.noise=0.2 input.inl=0.1 read.model=constant read.sigma=0.02",
-    "adc.bits=8 adc.range=max adc.granularity=column adc.gain_sigma=0.03 adc.offset_sigma_lsb=1 adc.inl_lsb=0.7 output.s_shape=0.3 read.model=proportional "
-    "read.sigma=0.05 adc.noise_lsb=0.5",
+    ("adc.bits=8 adc.range=max adc.granularity=column adc.gain_sigma=0.03 adc.offset_sigma_lsb=1 adc.inl_lsb=0.7 "
+     "output.s_shape=0.3 read.model=proportional read.sigma=0.05 adc.noise_lsb=0.5"),
     "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=30 ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100",
 };
 static const char every_effect[] =
