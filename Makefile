@@ -138,7 +138,7 @@ deps: ## installs the packages that are missing, as root or through sudo
 # ---- tests ---------------------------------------------------------------------------------
 
 run-tier: tests-binary
-	$(BUILD)/tests --tier=$(TIER) $(TEST_ARGS)
+	OMP_WAIT_POLICY=passive $(BUILD)/tests --tier=$(TIER) $(TEST_ARGS)
 
 check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
 	$(AGAIN) run-tier TIER=quick

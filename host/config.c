@@ -195,3 +195,17 @@ void ohm_config_print(const ohm_config *config, FILE *out)
     if (config->hardware_enabled)
         ohm_option_print_yaml(&ohm_hardware_options, &config->hardware, 2, out);
 }
+
+char *ohm_config_text(const ohm_config *config)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return NULL;
+    ohm_config_print(config, out);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}

@@ -73,6 +73,7 @@ ohm_status ohm_config_check(const ohm_config *config);
 ohm_status ohm_hardware_check(const ohm_hardware *hardware);
 /* The effective configuration as YAML that ohm_config_read takes back to the same struct. */
 void ohm_config_print(const ohm_config *config, FILE *out);
+char *ohm_config_text(const ohm_config *config); /* the same as a string of the caller's (free); NULL: out of memory */
 void ohm_hardware_print(const ohm_hardware *hardware, FILE *out);
 /* Preset names (built-in list found in the preset folder), NULL-terminated; owned by the caller, free with ohm_strings_free. */
 ohm_status ohm_hardware_presets(char ***names);

@@ -15,6 +15,8 @@ typedef enum {
 } ohm_exit;
 
 /* argv[0] is the command's own name. */
+ohm_status ohm_cmd_train(int argc, char **argv);
+ohm_status ohm_cmd_eval(int argc, char **argv);
 ohm_status ohm_cmd_hardware(int argc, char **argv);
 ohm_status ohm_cmd_info(int argc, char **argv);
 ohm_status ohm_cmd_mvm(int argc, char **argv);

@@ -1,0 +1,158 @@
+#include "host/run.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "build_info.h"
+#include "host/file.h"
+#include "kernels/gemm.h"
+
+struct ohm_run {
+    char dir[OHM_PATH_BYTES];
+    int lock; /* file descriptor */
+};
+
+ohm_status ohm_run_path(char path[OHM_PATH_BYTES], const char *dir, const char *name)
+{
+    int length = snprintf(path, OHM_PATH_BYTES, "%s/%s", dir, name);
+    return length < OHM_PATH_BYTES ? OHM_OK : OHM_FAIL(OHM_ERR_ARGUMENT, "%s: the path is too long; choose a shorter --out", dir);
+}
+
+/* mkdir -p */
+static ohm_status make_folder(const char *path)
+{
+    char part[OHM_PATH_BYTES];
+    snprintf(part, sizeof part, "%s", path);
+    for (char *at = part + 1;; at++) {
+        char end = *at;
+        if (end && end != '/')
+            continue;
+        *at = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return OHM_FAIL(OHM_ERR_IO, "%s: cannot make the folder: %s; choose another --out", part, strerror(errno));
+        if (!end)
+            break;
+        *at = end;
+    }
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is no folder; choose another --out", path);
+    return OHM_OK;
+}
+
+/* Whether the folder holds more than what a run leaves that was killed before its first step. */
+static int holds_something(const char *dir)
+{
+    const struct dirent *entry;
+    int found = 0;
+    DIR *folder = opendir(dir);
+    while (folder && !found && (entry = readdir(folder))) {
+        const char *name = entry->d_name;
+        found = strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && strcmp(name, "checkpoints") && !strstr(name, ".tmp-");
+    }
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
+static ohm_status lock_folder(ohm_run *run)
+{
+    char path[OHM_PATH_BYTES];
+    OHM_TRY(ohm_run_path(path, run->dir, "lock"));
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock < 0)
+        return OHM_FAIL(OHM_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
+        return OHM_FAIL(OHM_ERR_IO, "%s: another process is training in this folder; wait for it or choose another --out", run->dir);
+    return OHM_OK;
+}
+
+static ohm_status open_folder(ohm_run *run, int resume)
+{
+    char path[OHM_PATH_BYTES];
+    struct stat info;
+    if (resume && (stat(run->dir, &info) != 0 || !S_ISDIR(info.st_mode)))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is no folder of a run; start one with --out", run->dir);
+    OHM_TRY(ohm_run_path(path, run->dir, "checkpoints"));
+    if (!resume)
+        OHM_TRY(make_folder(run->dir));
+    OHM_TRY(lock_folder(run));
+    if (!resume && holds_something(run->dir))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is not empty; choose another --out, or go on with --resume %s", run->dir, run->dir);
+    return make_folder(path);
+}
+
+ohm_status ohm_run_open(ohm_run **out, const char *dir, int resume)
+{
+    *out = NULL;
+    ohm_run *run = calloc(1, sizeof *run);
+    if (!run)
+        return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory", dir);
+    run->lock = -1;
+    int length = snprintf(run->dir, sizeof run->dir, "%s", dir);
+    ohm_status status = length > 0 && length < OHM_PATH_BYTES - 64 ? open_folder(run, resume)
+                                                                  : OHM_FAIL(OHM_ERR_ARGUMENT, "'%s': no path for a run", dir);
+    if (status == OHM_OK)
+        *out = run;
+    else
+        ohm_run_close(run);
+    return status;
+}
+
+void ohm_run_close(ohm_run *run)
+{
+    if (!run)
+        return;
+    if (run->lock >= 0)
+        close(run->lock);
+    free(run);
+}
+
+/* Writes text (taken over; NULL means out of memory) to DIR/name unless that is there. */
+static ohm_status write_once(const ohm_run *run, const char *name, char *text)
+{
+    char path[OHM_PATH_BYTES];
+    ohm_status status = text ? ohm_run_path(path, run->dir, name) : OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory", name);
+    if (status == OHM_OK && access(path, F_OK) != 0)
+        status = ohm_file_write_atomic(path, &(ohm_file_part){text, strlen(text)}, 1);
+    free(text);
+    return status;
+}
+
+/* What a result hangs on besides the configuration. Seeds pass 2^53 in other tools: text. */
+static char *run_text(const ohm_config *config)
+{
+    char seed[24], started[32];
+    time_t now = time(NULL);
+    struct tm utc;
+    snprintf(seed, sizeof seed, "%" PRId64, config->seed);
+    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "name", config->name);
+    cJSON_AddStringToObject(json, "commit", OHM_COMMIT);
+    cJSON_AddStringToObject(json, "compiler", OHM_COMPILER);
+    cJSON_AddStringToObject(json, "flags", OHM_CFLAGS);
+    cJSON_AddStringToObject(json, "seed", seed);
+    cJSON_AddNumberToObject(json, "threads", omp_get_max_threads());
+    cJSON_AddStringToObject(json, "blas_core", ohm_gemm_core());
+    cJSON_AddStringToObject(json, "started", started);
+    char *text = cJSON_Print(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+ohm_status ohm_run_describe(ohm_run *run, const ohm_config *config)
+{
+    OHM_TRY(write_once(run, "config.yaml", ohm_config_text(config)));
+    return write_once(run, "run.json", run_text(config));
+}

@@ -1,0 +1,351 @@
+#include "host/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/checkpoint.h"
+#include "host/metrics.h"
+#include "host/progress.h"
+#include "host/run.h"
+#include "host/schedule.h"
+
+typedef struct {
+    const ohm_train_job *job;
+    const ohm_train_options *options;
+    const ohm_config *config;
+    ohm_network *network;
+    ohm_evaluator *evaluator;   /* made at the first evaluation */
+    ohm_run *run;
+    ohm_metrics *metrics;
+    ohm_progress progress;
+    ohm_train_state state;
+    ohm_train_result result;
+    int64_t steps, steps_per_epoch;
+    int64_t saved;              /* step of the last checkpoint; -1: none */
+    int64_t saved_evaluated;    /* and its state.evaluated */
+    uint32_t *order;            /* [train->count], of epoch `ordered` */
+    int64_t ordered;            /* -1: none yet */
+    double start;               /* seconds of the monotonic clock */
+} trainer;
+
+static int stopped(const trainer *t)
+{
+    return t->options->stop && *t->options->stop;
+}
+
+static int every(int interval, int64_t step)
+{
+    return interval > 0 && step % interval == 0;
+}
+
+/* ---- one step ------------------------------------------------------------------------------ */
+
+/* The indices of step `step`'s batch. */
+static const uint32_t *batch_of(trainer *t, int64_t step)
+{
+    int64_t epoch = step / t->steps_per_epoch;
+    if (epoch != t->ordered)
+        ohm_dataset_order(t->order, t->job->train->count, (uint32_t)t->config->seed, (uint32_t)epoch);
+    t->ordered = epoch;
+    return t->order + step % t->steps_per_epoch * t->config->train.batch;
+}
+
+static int micro_batch(const trainer *t)
+{
+    return t->config->train.micro_batch ? t->config->train.micro_batch : t->config->train.batch;
+}
+
+static void fill_images(trainer *t, const uint32_t *indices, int first, int images, int64_t step)
+{
+    const ohm_augment augment = {.crop = t->config->data.crop, .flip = t->config->data.flip, .seed = (uint32_t)t->config->seed,
+                                 .step = (uint32_t)step, .first = (uint64_t)first};
+    ohm_dataset_batch(ohm_network_images(t->network), ohm_network_labels(t->network), t->job->train, indices + first, images, &augment);
+}
+
+/* The chip as step `step` finds it: programmed anew each step, or once and kept. */
+static ohm_pass training_pass(const trainer *t, int64_t step)
+{
+    int once = t->config->hardware.programming.every == OHM_EVERY_ONCE;
+    return (ohm_pass){.images = micro_batch(t), .mode = t->config->train.mode, .training = 1,
+                      .moment = {.seed = (uint32_t)t->config->seed, .step = once ? 0 : (uint32_t)step,
+                                 .time_s = t->config->hardware.retention.time_s}};
+}
+
+/* Forward and backward over the step's batch: mean loss, right answers. */
+static ohm_status accumulate(trainer *t, int64_t step, double *loss, int *correct)
+{
+    const uint32_t *indices = batch_of(t, step);
+    ohm_pass pass = training_pass(t, step);
+    double sum = 0;
+    *correct = 0;
+    ohm_network_zero_gradients(t->network);
+    for (int first = 0; first < t->config->train.batch; first += pass.images) {
+        double part;
+        int right;
+        fill_images(t, indices, first, pass.images, step);
+        pass.first_image = (uint64_t)first;
+        OHM_TRY(ohm_network_forward(t->network, &pass));
+        OHM_TRY(ohm_network_loss(t->network, &pass, t->config->train.batch, &part, &right));
+        OHM_TRY(ohm_network_backward(t->network, &pass));
+        sum += part;
+        *correct += right;
+    }
+    *loss = sum / t->config->train.batch;
+    if (!isfinite(*loss))
+        return OHM_FAIL(OHM_ERR_DATA, "the loss is no number any more; lower train.lr or set train.clip_norm");
+    return OHM_OK;
+}
+
+static ohm_status train_step(trainer *t)
+{
+    const int64_t step = t->state.step;
+    double loss, lr = ohm_schedule_lr(t->config, step, t->steps);
+    int correct;
+    OHM_TRY(accumulate(t, step, &loss, &correct));
+    OHM_TRY(ohm_network_update(t->network, lr, step));
+    t->state.step = step + 1;
+    t->state.loss_sum += loss * t->config->train.batch;
+    t->state.correct += correct;
+    t->state.images += t->config->train.batch;
+    char what[64];
+    snprintf(what, sizeof what, "loss %.4f", loss);
+    ohm_progress_update(&t->progress, t->state.step, what);
+    const ohm_train_event event = {.step = t->state.step, .steps = t->steps, .loss = loss, .lr = lr,
+                                   .accuracy = (double)correct / t->config->train.batch};
+    if (t->options->on_event)
+        t->options->on_event(t->options->context, &event);
+    return OHM_OK;
+}
+
+/* Ranges that come from data before the first step. */
+static ohm_status calibrate(trainer *t)
+{
+    if (!t->config->hardware_enabled || t->config->train.mode == OHM_MODE_BASELINE)
+        return OHM_OK;
+    ohm_pass pass = training_pass(t, 0);
+    pass.calibrating = 1;
+    int batches = t->config->train.calibration_batches;
+    for (int64_t b = 0; b < batches && b < t->steps_per_epoch; b++) {
+        const uint32_t *indices = batch_of(t, b);
+        for (int first = 0; first < t->config->train.batch; first += pass.images) {
+            fill_images(t, indices, first, pass.images, 0);
+            pass.first_image = (uint64_t)(b * t->config->train.batch + first);
+            OHM_TRY(ohm_network_forward(t->network, &pass));
+        }
+    }
+    return OHM_OK;
+}
+
+/* ---- what is written ----------------------------------------------------------------------- */
+
+static double seconds(const trainer *t)
+{
+    return round((ohm_progress_clock() - t->start) * 1e3) / 1e3;
+}
+
+static double epochs(const trainer *t)
+{
+    return round((double)t->state.step / (double)t->steps_per_epoch * 1e4) / 1e4;
+}
+
+/* A line about the steps since the last one. */
+static ohm_status log_steps(trainer *t)
+{
+    ohm_train_state *state = &t->state;
+    double lr = ohm_schedule_lr(t->config, state->step - 1, t->steps);
+    t->result.loss = state->loss_sum / (double)state->images;
+    t->result.accuracy = (double)state->correct / (double)state->images;
+    const ohm_metric line[] = {{"epoch", epochs(t)}, {"loss", t->result.loss}, {"accuracy", t->result.accuracy}, {"lr", lr},
+                               {"seconds", seconds(t)}};
+    state->loss_sum = 0;
+    state->correct = state->images = 0;
+    ohm_progress_line(&t->progress, "step %" PRId64 "/%" PRId64 "  loss %.4f  accuracy %.4f  lr %.4g  %.1f s", state->step, t->steps,
+                      t->result.loss, t->result.accuracy, lr, seconds(t));
+    return t->metrics ? ohm_metrics_write(t->metrics, state->step, line, sizeof line / sizeof *line) : OHM_OK;
+}
+
+static ohm_status report_evaluation(trainer *t)
+{
+    const ohm_train_result *r = &t->result;
+    const ohm_metric line[] = {{"epoch", epochs(t)}, {"clean_accuracy", r->clean_accuracy}, {"seconds", seconds(t)},
+                               {"chips", r->noisy.chips}, {"noisy_accuracy", r->noisy.mean}, {"noisy_deviation", r->noisy.deviation}};
+    const ohm_train_event event = {.step = t->state.step, .steps = t->steps, .evaluated = 1, .clean_accuracy = r->clean_accuracy,
+                                   .noisy = r->noisy};
+    if (r->noisy.chips)
+        ohm_progress_line(&t->progress, "step %" PRId64 "/%" PRId64 "  test accuracy: clean %.4f, on %d chips %.4f ± %.4f", t->state.step,
+                          t->steps, r->clean_accuracy, r->noisy.chips, r->noisy.mean, r->noisy.deviation);
+    else
+        ohm_progress_line(&t->progress, "step %" PRId64 "/%" PRId64 "  test accuracy %.4f", t->state.step, t->steps, r->clean_accuracy);
+    if (t->options->on_event)
+        t->options->on_event(t->options->context, &event);
+    return t->metrics ? ohm_metrics_write(t->metrics, t->state.step, line, r->noisy.chips ? 6 : 3) : OHM_OK;
+}
+
+static ohm_status evaluate(trainer *t)
+{
+    int calibrated;
+    ohm_train_result *r = &t->result;
+    if (!t->evaluator) {
+        OHM_TRY(ohm_evaluator_create(&t->evaluator, t->job->architecture, t->config));
+        ohm_evaluator_stop_on(t->evaluator, t->options->stop);
+    }
+    OHM_TRY(ohm_evaluator_copy(t->evaluator, t->network, &calibrated));
+    OHM_TRY(ohm_evaluator_clean(t->evaluator, t->job->test, &r->clean_accuracy));
+    if (t->config->hardware_enabled) {
+        if (!calibrated || t->config->train.mode == OHM_MODE_BASELINE)
+            OHM_TRY(ohm_evaluator_calibrate(t->evaluator, t->job->train));
+        OHM_TRY(ohm_evaluator_chips(t->evaluator, t->job->test, t->config->eval.chips, -1, NULL, &r->noisy));
+    }
+    double accuracy = t->config->hardware_enabled ? r->noisy.mean : r->clean_accuracy;
+    t->state.best_accuracy = fmax(t->state.best_accuracy, accuracy);
+    t->state.evaluated = t->state.step;
+    return report_evaluation(t);
+}
+
+static ohm_status save(trainer *t)
+{
+    if (!t->run || (t->saved == t->state.step && t->saved_evaluated == t->state.evaluated))
+        return OHM_OK;
+    OHM_TRY(ohm_metrics_sync(t->metrics));
+    t->state.metrics_bytes = ohm_metrics_bytes(t->metrics);
+    OHM_TRY(ohm_checkpoint_save_in(t->options->run_dir, t->network, t->config, &t->state));
+    t->saved = t->state.step;
+    t->saved_evaluated = t->state.evaluated;
+    return OHM_OK;
+}
+
+/* ---- the run ------------------------------------------------------------------------------- */
+
+/* What is due after `state.step` steps. A run resumed from an interrupted evaluation does it first. */
+static ohm_status finish_step(trainer *t)
+{
+    const ohm_config *c = t->config;
+    const int64_t step = t->state.step;
+    int end = step == t->steps;
+    if (t->state.images && (end || every(c->train.log_every, step)))
+        OHM_TRY(log_steps(t));
+    if (!t->options->no_evaluation && t->state.evaluated != step && (end || every(c->train.eval_every, step)))
+        OHM_TRY(evaluate(t));
+    return end || every(c->train.checkpoint_every, step) ? save(t) : OHM_OK;
+}
+
+static ohm_status interrupted(trainer *t)
+{
+    OHM_TRY(save(t));
+    ohm_progress_end(&t->progress);
+    if (!t->run)
+        return OHM_FAIL(OHM_ERR_INTERRUPTED, "interrupted after step %" PRId64, t->state.step);
+    return OHM_FAIL(OHM_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; go on with --resume %s", t->state.step, t->options->run_dir);
+}
+
+static ohm_status loop(trainer *t)
+{
+    ohm_status status = t->state.step > 0 ? finish_step(t) : calibrate(t);
+    while (status == OHM_OK && t->state.step < t->steps && !stopped(t)) {
+        status = train_step(t);
+        if (status == OHM_OK)
+            status = finish_step(t);
+    }
+    if (status == OHM_ERR_INTERRUPTED || (status == OHM_OK && t->state.step < t->steps))
+        return interrupted(t);
+    if (status == OHM_OK || !t->run)
+        return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "after step %" PRId64, t->state.step);
+    if (t->saved < 0)
+        return ohm_error_prefix(status, "%s, after step %" PRId64 " (no checkpoint)", t->options->run_dir, t->state.step);
+    return ohm_error_prefix(status, "%s, after step %" PRId64 " (last good checkpoint: step %" PRId64 ")", t->options->run_dir,
+                            t->state.step, t->saved);
+}
+
+static ohm_status check_job(const ohm_train_job *job)
+{
+    const ohm_architecture *a = job->architecture;
+    const ohm_dataset *sets[2] = {job->train, job->test};
+    for (int i = 0; i < 2; i++)
+        if (sets[i]->height != a->height || sets[i]->width != a->width || sets[i]->channels != a->channels || sets[i]->classes > a->classes)
+            return OHM_FAIL(OHM_ERR_ARGUMENT, "%s: images of %dx%dx%d in %d classes do not fit %s, which takes %dx%dx%d in %d", sets[i]->name,
+                            sets[i]->height, sets[i]->width, sets[i]->channels, sets[i]->classes, a->name, a->height, a->width,
+                            a->channels, a->classes);
+    if (job->config->train.batch > job->train->count)
+        return OHM_FAIL(OHM_ERR_CONFIG, "key 'train.batch': %d is more than the %d training images; lower it", job->config->train.batch,
+                        job->train->count);
+    return OHM_OK;
+}
+
+/* Opens the run's files; with resume, takes the newest good checkpoint. */
+static ohm_status open_run(trainer *t)
+{
+    const char *dir = t->options->run_dir;
+    char path[OHM_PATH_BYTES];
+    if (!dir)
+        return OHM_OK;
+    OHM_TRY(ohm_run_open(&t->run, dir, t->options->resume));
+    OHM_TRY(ohm_run_describe(t->run, t->config));
+    if (t->options->resume) {
+        int found;
+        OHM_TRY(ohm_checkpoint_resume(dir, t->network, &t->state, &found, t->options->log));
+        if (found) {
+            t->saved = t->state.step;
+            t->saved_evaluated = t->state.evaluated;
+        }
+    }
+    if (t->state.step > t->steps)
+        return OHM_FAIL(OHM_ERR_CONFIG, "%s: its checkpoint is of step %" PRId64 " but the run has only %" PRId64, dir, t->state.step, t->steps);
+    OHM_TRY(ohm_run_path(path, dir, "metrics.jsonl"));
+    return ohm_metrics_open(&t->metrics, path, t->state.metrics_bytes);
+}
+
+static ohm_status prepare(trainer *t)
+{
+    OHM_TRY(check_job(t->job));
+    if (t->config->threads > 0)
+        omp_set_num_threads(t->config->threads);
+    t->steps_per_epoch = ohm_schedule_steps_per_epoch(t->config, t->job->train->count);
+    t->steps = ohm_schedule_steps(t->config, t->job->train->count);
+    t->order = malloc((size_t)t->job->train->count * sizeof *t->order);
+    if (!t->order)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for the order of %d images", t->job->train->count);
+    const ohm_network_options options = {.max_batch = micro_batch(t), .training = 1};
+    OHM_TRY(ohm_network_create(&t->network, t->job->architecture, t->config, &options));
+    OHM_TRY(open_run(t));
+    if (t->saved > 0 && t->options->log)
+        fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
+    ohm_progress_start(&t->progress, t->options->log, t->state.step, t->steps);
+    return OHM_OK;
+}
+
+static void report(trainer *t, ohm_status status, ohm_train_result *result)
+{
+    t->result.steps = t->state.step;
+    t->result.best_accuracy = t->state.best_accuracy;
+    t->result.seconds = seconds(t);
+    if (t->network)
+        t->result.memory = *ohm_network_memory(t->network);
+    if (result)
+        *result = t->result;
+    if (t->options->network) {
+        *t->options->network = status == OHM_OK ? t->network : NULL;
+        if (status == OHM_OK)
+            t->network = NULL;
+    }
+}
+
+ohm_status ohm_train(const ohm_train_job *job, const ohm_train_options *options, ohm_train_result *result)
+{
+    trainer t = {.job = job, .options = options, .config = job->config, .saved = -1, .ordered = -1, .start = ohm_progress_clock(),
+                 .state = {.best_accuracy = -1, .evaluated = -1}, .result = {.clean_accuracy = NAN}};
+    ohm_status status = prepare(&t);
+    if (status == OHM_OK) {
+        status = loop(&t);
+        ohm_progress_end(&t.progress);
+    }
+    report(&t, status, result);
+    ohm_evaluator_destroy(t.evaluator);
+    ohm_network_destroy(t.network);
+    ohm_metrics_close(t.metrics);
+    ohm_run_close(t.run);
+    free(t.order);
+    return status;
+}
