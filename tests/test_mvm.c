@@ -68,8 +68,8 @@ static const char *const effects[] = {
     "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.1,0.4,-0.2] adc.bits=6 adc.range=max adc.noise_lsb=0.4",
     "programming.model=gaussian read.model=pcm read.sigma=0.0175 temperature.johnson_bandwidth_hz=1e8 adc.bits=8 adc.range=max adc.granularity=column",
     "programming.model=lognormal input.noise=0.1 input.inl=0.2 cell.iv=sinh cell.iv_coefficient=3 adc.bits=8 adc.range=max adc.noise_lsb=0.3",
-    "programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
-    "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 normals=exact",
+    ("programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
+     "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 normals=exact"),
     "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=7 adc.range=max",
 };
 
