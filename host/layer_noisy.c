@@ -4,7 +4,11 @@
  * for the layer's backward pass. */
 #include "host/network_internal.h"
 
-enum { ROW_STEP = 16, MOST_ROWS = 8192 }; /* fast normals come in aligned groups of 16 rows */
+enum {
+    ROW_STEP = 16, /* fast normals come in aligned groups of 16 rows */
+    MOST_ROWS = 8192,
+    CHUNK_BYTES = 8 << 20
+};
 
 typedef struct {
     const float *x; /* the layer's input */
@@ -187,11 +191,19 @@ static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, i
     return patches + (trains(network, OHM_MODE_DETACH) ? (size_t)rows * (size_t)layer->out : 0);
 }
 
+static size_t chunk_bytes(const ohm_network *network, const ohm_layer *layer, int rows)
+{
+    return chunk_floats(network, layer, rows) * sizeof(float) +
+           ohm_noisy_scratch_bytes(layer->noisy, rows, trains(network, OHM_MODE_FULL));
+}
+
+/* Within the user's bound, and what grows with the rows about as large as a cache: larger chunks
+ * would only raise the peak. */
 static int fits(const ohm_network *network, const ohm_layer *layer, int rows)
 {
-    size_t bytes = chunk_floats(network, layer, rows) * sizeof(float) +
-                   ohm_noisy_scratch_bytes(layer->noisy, rows, trains(network, OHM_MODE_FULL));
-    return bytes <= (size_t)network->config.train.workspace_mib << 20;
+    size_t bytes = chunk_bytes(network, layer, rows);
+    size_t grown = bytes - chunk_bytes(network, layer, ROW_STEP);
+    return bytes <= (size_t)network->config.train.workspace_mib << 20 && grown <= CHUNK_BYTES;
 }
 
 static int rows_within(const ohm_network *network, const ohm_layer *layer)

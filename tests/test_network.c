@@ -515,10 +515,10 @@ OHM_TEST(network, learned_scale_and_range)
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
-static ohm_memory plan(int kind, int mode, int batch)
+static ohm_memory plan(int kind, int mode, int batch, const char *hardware)
 {
     static ohm_architecture a;
-    ohm_config config = config_of(kind, mode, "lognormal");
+    ohm_config config = config_of(kind, mode, hardware);
     OHM_OK_OR_FAIL(ohm_model_build(&a, &config, 32, 32, 3, 10));
     ohm_memory memory;
     const ohm_network_options options = {batch, 1, 0};
@@ -526,27 +526,36 @@ static ohm_memory plan(int kind, int mode, int batch)
     return memory;
 }
 
+static void check_modes(const char *hardware)
+{
+    ohm_memory memory[4]; /* by ohm_gradient_mode */
+    for (int mode = 0; mode < 4; mode++) {
+        memory[mode] = plan(OHM_NET_RESNET20, mode, 128, hardware);
+        size_t peak = memory[mode].peak_total;
+        ck_assert_uint_le(memory[mode].reserved, peak + peak / 20);
+        int saves = mode == OHM_MODE_FULL;
+        ck_assert_int_eq(memory[mode].peak[OHM_MEMORY_SAVED] > 0, saves);
+    }
+    size_t baseline = memory[OHM_MODE_BASELINE].peak_total;
+    ck_assert_msg(memory[OHM_MODE_NOGRAD].peak_total <= baseline + baseline / 10,
+                  "%s: nograd %zu bytes, baseline %zu", hardware,
+                  memory[OHM_MODE_NOGRAD].peak_total, baseline);
+    ck_assert_uint_gt(memory[OHM_MODE_DETACH].peak_total, memory[OHM_MODE_NOGRAD].peak_total);
+    ck_assert_uint_gt(memory[OHM_MODE_FULL].peak_total, memory[OHM_MODE_DETACH].peak_total);
+}
+
 OHM_TEST(network, memory_of_the_four_modes)
 {
-    ohm_memory baseline = plan(OHM_NET_RESNET20, OHM_MODE_BASELINE, 128);
-    ohm_memory nograd = plan(OHM_NET_RESNET20, OHM_MODE_NOGRAD, 128);
-    ohm_memory detach = plan(OHM_NET_RESNET20, OHM_MODE_DETACH, 128);
-    ohm_memory full = plan(OHM_NET_RESNET20, OHM_MODE_FULL, 128);
-    ck_assert_uint_le(nograd.peak_total, baseline.peak_total + baseline.peak_total / 10);
-    ck_assert_uint_ge(detach.peak_total, nograd.peak_total);
-    ck_assert_uint_gt(full.peak_total, nograd.peak_total);
-    ck_assert_uint_eq(nograd.peak[OHM_MEMORY_SAVED], 0);
-    ck_assert_uint_gt(full.peak[OHM_MEMORY_SAVED], 0);
-    const ohm_memory *all[4] = {&baseline, &nograd, &detach, &full};
-    for (int i = 0; i < 4; i++)
-        ck_assert_uint_le(all[i]->reserved, all[i]->peak_total + all[i]->peak_total / 20);
+    check_modes("lognormal");
+    check_modes("rasch2023");
+    check_modes("isaac");
 }
 
 /* Saved activations of ResNet-20: the images, each convolution's output (for its batch norm), each
  * block's ReLUs; no patch matrix (which alone would be 9 times as much). */
 OHM_TEST(network, baseline_saves_each_input_once)
 {
-    ohm_memory memory = plan(OHM_NET_RESNET20, OHM_MODE_BASELINE, 1);
+    ohm_memory memory = plan(OHM_NET_RESNET20, OHM_MODE_BASELINE, 1, NULL);
     size_t stage[3] = {32 * 32 * 16, 16 * 16 * 32, 8 * 8 * 64}, floats = 32 * 32 * 3;
     for (int i = 0; i < 3;
          i++) /* 6 convolutions and ReLUs; the stem in one, a shortcut in the others */
@@ -664,6 +673,31 @@ OHM_TEST(network, models_have_their_published_sizes)
             sum += p[j].trainable ? p[j].count : 0;
         ck_assert_msg(sum == models[i].trainable, "%s has %zu parameters", a.name, sum);
         ohm_network_destroy(network);
+    }
+}
+
+OHM_TEST(network, experiments_build_their_networks)
+{
+    static const struct {
+        const char *path;
+        int side, channels;
+    } experiments[] = {
+        {"models/digits_mlp.yaml", 8, 1},      {"models/digits_lenet.yaml", 32, 1},
+        {"models/cifar_vgg8.yaml", 32, 3},     {"models/cifar_vgg11.yaml", 32, 3},
+        {"models/cifar_resnet20.yaml", 32, 3}, {"models/cifar_resnet18.yaml", 32, 3},
+    };
+    static ohm_architecture a;
+    for (size_t i = 0; i < sizeof experiments / sizeof *experiments; i++) {
+        ohm_config config;
+        OHM_OK_OR_FAIL(ohm_config_read(&config, experiments[i].path));
+        int side = experiments[i].side;
+        OHM_OK_OR_FAIL(ohm_model_build(&a, &config, side, side, experiments[i].channels, 10));
+        ohm_memory memory;
+        const ohm_network_options options = {config.train.micro_batch ? config.train.micro_batch
+                                                                      : config.train.batch,
+                                             1, 0};
+        OHM_OK_OR_FAIL(ohm_network_plan_memory(&memory, &a, &config, &options));
+        ck_assert_uint_gt(memory.peak_total, 0);
     }
 }
 
