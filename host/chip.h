@@ -35,10 +35,11 @@ typedef struct {
 } ohm_chip_moment;
 
 typedef struct {
-    const uint8_t *x_u;      /* [m,k] drive codes, row stride ldx; NULL when not known yet (the built-in simulator needs none) */
+    const uint8_t *x_u;      /* [m,k] drive codes of the rows read first (all of a linear layer's, a chunk of a convolution's), row stride ldx */
     int m, ldx;
     const uint8_t *w_split;  /* [slices][signs][k][n] levels, LSB slice first; differential: sign 0 = G+, sign 1 = G- */
-    const int32_t *b_q;      /* [n] bias codes, or NULL when the bias is added digitally */
+    const int32_t *b_q;      /* [n] rint(b/(s_x s_w)); NULL when s_x differs by row. For information: the bias is added by the caller, or
+                              * (bias: rows) lies in the last rows of w_split, driven by the last codes of x_u */
     const float *g;          /* gain: ADC LSB in digit·level units, [planes][slices][n or 1]; 0 = not known yet. Valid, and may be updated by the caller, until the last infer */
     int g_per_column;
     ohm_chip_moment moment;

@@ -27,9 +27,10 @@ struct ohm_noisy {
     float *range;          /* [ranges] currents of the present measurement */
     float *w_scale;        /* [n] s_w */
     float *bias;           /* [n] what is added digitally */
-    int32_t *bias_codes;   /* [n] b_q, bias: rows */
+    int32_t *bias_codes;   /* [n] b_q */
     ohm_noisy_pass pass;
     float x_scale;         /* s_x; 0 = one per row */
+    int programmed;        /* the chip of this pass holds the weights: done with the first rows, whose codes program sees */
     measure stage;
 };
 
@@ -144,9 +145,9 @@ static int counts_currents(const ohm_noisy *y)
     return needs_currents(y) && y->hardware.adc.range.kind == OHM_ADC_CALIBRATED && y->hardware.adc.range.value < 100.0;
 }
 
-/* Scratch of begin: codes and levels of the weights. Of rows: drive codes and row scales; then the
- * gradients of mode full. Both in front of the chip's own. */
-static size_t begin_bytes(const ohm_noisy *y)
+/* Scratch: codes and levels of the weights; drive codes and row scales of a chunk; the gradients of
+ * mode full; the chip's own. */
+static size_t weight_bytes(const ohm_noisy *y)
 {
     size_t cells = (size_t)y->rows * y->n, slices = (size_t)y->g.slices * (y->g.differential ? 2 : 1);
     return padded(cells) + padded(cells * slices);
@@ -164,11 +165,12 @@ static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
 
 size_t ohm_noisy_scratch_bytes(const ohm_noisy *y, int max_rows, int want_gradient)
 {
-    size_t begin = begin_bytes(y), rows = rows_bytes(y, (size_t)max_rows, want_gradient);
-    return (begin > rows ? begin : rows) + ALIGN + ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
+    return weight_bytes(y) + rows_bytes(y, (size_t)max_rows, want_gradient) + ALIGN + ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
 }
 
 typedef struct {
+    int8_t *w_codes;      /* [n][rows] */
+    uint8_t *levels;      /* [slices][signs][rows][n] */
     uint8_t *codes;       /* [m][rows] */
     float *row_scale;     /* [m] */
     uint32_t *histogram;
@@ -179,7 +181,8 @@ typedef struct {
 static scratch carve(const ohm_noisy *y, size_t m)
 {
     char *at = (char *)padded((uintptr_t)y->pass.scratch);
-    scratch s = {.codes = (uint8_t *)at};
+    scratch s = {.w_codes = (int8_t *)at, .levels = (uint8_t *)at + padded((size_t)y->rows * y->n)};
+    s.codes = (uint8_t *)(at += weight_bytes(y));
     at += padded(m * y->rows);
     s.row_scale = (float *)(void *)at;
     at += padded(m * sizeof(float));
@@ -262,11 +265,12 @@ static void place_bias(ohm_noisy *y, int8_t *codes)
     const ohm_noisy_pass *pass = &y->pass;
     for (int n = 0; n < y->n; n++) {
         double unit = (double)y->x_scale * y->w_scale[n], b = pass->bias ? pass->bias[n] : 0.0, scale = pass->column_scale ? pass->column_scale[n] : 1.0;
+        double ask = scale != 0.0 && unit > 0.0 ? rint(b / scale / unit) : 0.0, limit = (double)BIAS_COARSE * y->codes;
+        int32_t b_q = (int32_t)fmin(fmax(ask, -2147483647.0), 2147483647.0);
         y->bias[n] = (float)b;
+        y->bias_codes[n] = b_q;
         if (y->rows == y->k)
             continue;
-        double ask = scale != 0.0 ? rint(b / scale / unit) : 0.0, limit = (double)BIAS_COARSE * y->codes;
-        int32_t b_q = (int32_t)fmin(fmax(ask, -2147483647.0), 2147483647.0);
         int coarse = (int)fmin(fmax(rint((double)b_q / y->codes), -limit), limit);
         int64_t fine = (int64_t)b_q - (int64_t)coarse * y->codes;
         fine = fine > y->codes ? y->codes : fine < -y->codes ? -y->codes : fine;
@@ -274,28 +278,28 @@ static void place_bias(ohm_noisy *y, int8_t *codes)
         for (int i = 0; i < BIAS_COARSE; i++)
             row[i] = (int8_t)((coarse * (i + 1)) / BIAS_COARSE - (coarse * i) / BIAS_COARSE);
         row[BIAS_COARSE] = (int8_t)fine;
-        y->bias_codes[n] = b_q;
         y->bias[n] = (float)((ask - (double)coarse * y->codes - (double)fine) * unit * scale);
     }
 }
 
-static ohm_status program(ohm_noisy *y)
+/* program(x_u, w_split, b_q, g), before the pass's first rows are read: x_u are their codes. */
+static ohm_status program(ohm_noisy *y, const scratch *s, int m)
 {
-    char *at = (char *)padded((uintptr_t)y->pass.scratch);
-    int8_t *codes = (int8_t *)at;
-    uint8_t *levels = (uint8_t *)(at + padded((size_t)y->rows * y->n));
     const ohm_hardware *hw = &y->hardware;
-    ohm_quantise(codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k, y->w_scale, 1, y->codes);
-    place_bias(y, codes);
-    ohm_weight_split(levels, codes, (size_t)y->n, (size_t)y->rows,
+    if (y->programmed)
+        return OHM_OK;
+    ohm_quantise(s->w_codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k, y->w_scale, 1, y->codes);
+    place_bias(y, s->w_codes);
+    ohm_weight_split(s->levels, s->w_codes, (size_t)y->n, (size_t)y->rows,
                      hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET : OHM_CELLS_DIFFERENTIAL, y->g.cell_bits, hw->quantise.bits);
-    ohm_program_args args = {.w_split = levels, .b_q = y->rows > y->k ? y->bias_codes : NULL, .g = y->persistent + LSB_FIRST,
-                             .g_per_column = hw->adc.granularity == OHM_ADC_PER_COLUMN, .moment = y->pass.moment, .state = y->pass.state,
-                             .scratch = (char *)levels + (begin_bytes(y) - padded((size_t)y->rows * y->n)),
-                             .want_gradient = y->pass.want_gradient};
+    ohm_program_args args = {.x_u = s->codes, .m = m, .ldx = y->rows, .w_split = s->levels, .b_q = y->x_scale > 0.0f ? y->bias_codes : NULL,
+                             .g = y->persistent + LSB_FIRST, .g_per_column = hw->adc.granularity == OHM_ADC_PER_COLUMN,
+                             .moment = y->pass.moment, .state = y->pass.state, .scratch = s->chip, .want_gradient = y->pass.want_gradient};
     if (hw->programming.every == OHM_EVERY_ONCE)
         args.moment.step = 0;
-    return ohm_chip_program(y->chip, &args);
+    OHM_TRY(ohm_chip_program(y->chip, &args));
+    y->programmed = 1;
+    return OHM_OK;
 }
 
 /* Which measurement of currents this pass begins with. */
@@ -317,7 +321,7 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
     if (!needs_currents(y) && y->hardware.adc.bits > 0)
         for (size_t i = 0; i < y->ranges; i++)
             y->persistent[LSB_FIRST + i] = (float)ohm_device_lsb(&y->g, &y->hardware);
-    OHM_TRY(program(y));
+    y->programmed = 0;
     y->stage = first_stage(y);
     memset(y->range, 0, y->ranges * sizeof *y->range);
     return OHM_OK;
@@ -370,6 +374,7 @@ ohm_status ohm_noisy_measure_rows(ohm_noisy *y, const float *x, int ldx, int m, 
 {
     scratch s = carve(y, (size_t)m);
     OHM_TRY(encode(y, &s, x, ldx, m));
+    OHM_TRY(program(y, &s, m));
     ohm_infer_args args = {.x_u = s.codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
                            .scratch = s.chip, .range = y->range};
     if (y->stage == MEASURE_COUNT) {
@@ -426,6 +431,7 @@ ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int
     scratch s = carve(y, (size_t)m);
     const float *column = y->pass.column_scale;
     OHM_TRY(encode(y, &s, x, ldx, m));
+    OHM_TRY(program(y, &s, m));
     ohm_infer_args args = {.x_u = s.codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
                            .scratch = s.chip, .sums = out, .lds = ldy};
     OHM_TRY(ohm_chip_infer(y->chip, &args));

@@ -2,7 +2,7 @@
  * Linear layers call it with their input, convolutions with chunks of patches. It owns the chip of
  * one layer and the layer's ranges (input, ADC); conductances live in memory that the caller plans.
  *
- * One forward pass:  begin (quantise w, program)
+ * One forward pass:  begin (ranges; the chip is programmed with the first rows)
  *                    -> while (ohm_noisy_wants_measure) { measure_rows for every chunk; measured }
  *                    -> rows for every chunk -> end
  * Every call takes rows by global index, so results do not depend on how the batch is cut. */
