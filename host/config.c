@@ -33,9 +33,7 @@ static const ohm_option rows[] = {
     CHOICE(train.mode, "baseline|full|detach|nograd", "nograd",
            "gradient: no chip, through the simulator, straight-through, straight-through without "
            "the clean product"),
-    CHOICE(train.policy, "recompute|save", "recompute",
-           "full: draw the noise again in the backward pass, or keep it"),
-    INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs instead"),
+INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs instead"),
     INT(train.epochs, 0, 1e6, "10", "epochs", "length of the run where train.steps is 0"),
     INT(train.batch, 1, 1e6, "64", "images", "images per optimiser step"),
     INT(train.micro_batch, 0, 1e6, "0", "images",

@@ -11,7 +11,6 @@
 #include "host/option.h"
 
 typedef enum { OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_DETACH, OHM_MODE_NOGRAD } ohm_gradient_mode;
-typedef enum { OHM_POLICY_RECOMPUTE, OHM_POLICY_SAVE } ohm_full_policy;
 typedef enum { OHM_NET_MLP, OHM_NET_LENET5, OHM_NET_VGG8, OHM_NET_VGG11, OHM_NET_RESNET20, OHM_NET_RESNET18 } ohm_network_kind;
 typedef enum { OHM_DATA_DIGITS, OHM_DATA_MNIST, OHM_DATA_CIFAR10 } ohm_data_kind;
 typedef enum { OHM_OPTIMISER_SGD, OHM_OPTIMISER_ADAM, OHM_OPTIMISER_ADAMW } ohm_optimiser_kind;
@@ -33,7 +32,6 @@ typedef struct ohm_config {
     } data;
     struct {
         int mode;                     /* ohm_gradient_mode */
-        int policy;                   /* ohm_full_policy */
         int steps, epochs;            /* steps > 0 wins over epochs */
         int batch, micro_batch;       /* micro_batch 0 = batch; else must divide batch: gradient accumulation */
         int optimiser, schedule;
