@@ -420,6 +420,7 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
     const analog *a = self;
     state *s = aligned(args->state);
     char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
+    s->moment.step = s->read.stream.step = args->moment->step; /* a kept programming is read anew each step */
     if (args->range) {
         if (a->per_cell)
             return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: use adc.range max, granular or a number");

@@ -65,12 +65,11 @@ static void fill_images(trainer *t, const uint32_t *indices, int first, int imag
     ohm_dataset_batch(ohm_network_images(t->network), ohm_network_labels(t->network), t->job->train, indices + first, images, &augment);
 }
 
-/* The chip as step `step` finds it: programmed anew each step, or once and kept. */
+/* What step `step` draws. Whether the chip is programmed anew is the layer's business (programming.every). */
 static ohm_pass training_pass(const trainer *t, int64_t step)
 {
-    int once = t->config->hardware.programming.every == OHM_EVERY_ONCE;
     return (ohm_pass){.images = micro_batch(t), .mode = t->config->train.mode, .training = 1,
-                      .moment = {.seed = (uint32_t)t->config->seed, .step = once ? 0 : (uint32_t)step,
+                      .moment = {.seed = (uint32_t)t->config->seed, .step = (uint32_t)step,
                                  .time_s = t->config->hardware.retention.time_s}};
 }
 
