@@ -56,7 +56,8 @@ static void product(float *y, const float *x, const float *w, const float *bias,
     size_t rows = ohm_conv_rows(s, images), block = block_rows(rows), n = (size_t)s->out;
     int k = ohm_conv_k(s);
     ohm_gemm_one_thread();
-#pragma omp parallel for schedule(static) num_threads(workers(floats, block *(size_t)k))
+#pragma omp parallel for schedule(static)                                                          \
+    num_threads(workers(floats, block *(size_t)k)) if (rows > block)
     for (size_t row = 0; row < rows; row += block) {
         float *patches = workspace + (size_t)omp_get_thread_num() * block * (size_t)k;
         size_t some = smaller(block, rows - row);
@@ -128,7 +129,7 @@ static void scatter(float *dx, const float *dy, const float *w, const ohm_conv_s
     size_t positions = ohm_conv_rows(s, 1), k = (size_t)ohm_conv_k(s), n = (size_t)s->out;
     size_t pixels = (size_t)s->height * (size_t)s->width * (size_t)s->channels;
     ohm_gemm_one_thread();
-#pragma omp parallel for schedule(static) num_threads(workers(floats, ROWS *k))
+#pragma omp parallel for schedule(static) num_threads(workers(floats, ROWS *k)) if (images > 1)
     for (int image = 0; image < images; image++) {
         float *patches = workspace + (size_t)omp_get_thread_num() * ROWS * k;
         if (!accumulate)
@@ -247,8 +248,9 @@ void ohm_conv_weight_cpu(float *dw, const float *dy, const float *x, const ohm_c
     float *slots = workspace + partials;
     memset(workspace, 0, partials * sizeof *workspace);
     ohm_gemm_one_thread();
-#pragma omp parallel for schedule(dynamic, 1) num_threads(workers(floats - partials, plan.slot))
-    for (int task = 0; task < plan.segments * plan.groups; task++) {
+    int tasks = plan.segments * plan.groups, team = workers(floats - partials, plan.slot);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team) if (tasks > 1)
+    for (int task = 0; task < tasks; task++) {
         int segment = task / plan.groups;
         float *to = partials ? workspace + (size_t)segment * count : dw;
         weight_task(to, dy, x, s, &plan, task % plan.groups,
