@@ -61,8 +61,10 @@ static ohm_status load(ohm_chip *chip, const char *path)
     *(void **)&entry = dlsym(chip->library, "ohm_simulator_entry");
     if (!entry)
         return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': exports no ohm_simulator_entry: see host/chip.h", path);
-    chip->simulator = entry();
-    return check(chip->simulator, path);
+    const ohm_simulator *found = entry();
+    OHM_TRY(check(found, path)); /* of another interface even destroy may stand elsewhere */
+    chip->simulator = found;
+    return OHM_OK;
 }
 
 static ohm_status choose(ohm_chip *chip)

@@ -56,9 +56,9 @@ typedef struct {
     void *state, *scratch;
     float *sums;             /* out [m,n], row stride lds: corrected sums in digit·level units */
     int lds;
-    uint32_t *histogram;     /* with range: instead count the currents in `bins` bins of range/bins, [planes][slices][n or 1][bins] */
+    uint32_t *histogram;     /* with range: instead count the rows' currents in `bins` bins of range/bins, [planes][slices][n or 1][bins] */
     int bins;
-    float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units */
+    float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units, of these rows and of the chip's own calibration reads (m = 0: of those alone) */
 } ohm_infer_args;
 
 /* Mode full (physics.md section 7): the derivative of the noisy forward, rounding as identity. */

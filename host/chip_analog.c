@@ -236,8 +236,7 @@ static void range_of_correction(const analog *a, const state *s, const ohm_infer
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
     memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)a->g.k);
-    ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, codes, a->g.k, 1, 0,
-                      rest);
+    ohm_mvm_range_cpu(args->range, NULL, 0, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, codes, a->g.k, 1, 0, rest);
 }
 
 /* Noise-free answer to fixed random codes, for drift compensation: sums [16][n]. */
@@ -425,7 +424,7 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         if (a->per_cell)
             return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: use adc.range max, granular or a number");
         ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
-        if (s->read.correction_read)
+        if (s->read.correction_read && !args->histogram)
             range_of_correction(a, s, args);
         return OHM_OK;
     }

@@ -218,7 +218,7 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
     double warm = 1.0 + hw->temperature.wire_tcr_per_k * (hw->temperature.kelvin - hw->temperature.reference_kelvin);
     double per_ohm = step * 1e-6;
     p->wires = (ohm_wires){.word_line = hw->ir_drop.r_wordline_ohm * warm * per_ohm, .bit_line = hw->ir_drop.r_bitline_ohm * warm * per_ohm,
-                           .driver = hw->ir_drop.r_driver_ohm * per_ohm, .sense = hw->ir_drop.r_sense_ohm * per_ohm,
+                           .driver = hw->ir_drop.r_driver_ohm * per_ohm, .sense = hw->ir_drop.r_sense_ohm * per_ohm, .unused = g->pedestal,
                            .drive_both = hw->ir_drop.drive == OHM_BOTH_ENDS, .sense_both = hw->ir_drop.sense == OHM_BOTH_ENDS};
 }
 

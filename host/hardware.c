@@ -233,6 +233,9 @@ static ohm_status check_time(const ohm_hardware *h)
         h->retention.model == OHM_RETENTION_NONE)
         REFUSE("key 'retention.compensation': there is no drift to compensate; set "
                "retention.model, or compensation to none");
+    if (h->ir_drop.model == OHM_IR_CLOSED_FORM && h->ir_drop.zero_input == OHM_ZERO_GATED)
+        REFUSE("key 'ir_drop.zero_input': cutting rows off makes wires depend on the input, which "
+               "closed_form cannot follow; set it to grounded");
     if (h->ir_drop.model == OHM_IR_EXACT)
         REFUSE("key 'ir_drop.model': 'exact' is not built yet; use closed_form or none");
     return OHM_OK;
@@ -254,6 +257,10 @@ static ohm_status check_adc(const ohm_hardware *h)
         (h->adc.noise_lsb > 0 || h->adc.offset_sigma_lsb > 0 || h->adc.inl_lsb > 0))
         REFUSE("keys 'adc.*_lsb': errors in LSB need a converter; set adc.bits to 1..16, or them "
                "to 0");
+    if (h->adc.bits == 0 &&
+        (h->adc.gain_sigma > 0 || h->output.s_shape > 0 || h->output.s_shape_sigma > 0))
+        REFUSE("keys 'adc.gain_sigma', 'output.s_shape*': errors of a conversion need a converter; "
+               "set adc.bits to 1..16, or them to 0");
     return OHM_OK;
 }
 

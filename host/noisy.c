@@ -182,14 +182,15 @@ static scratch carve(const ohm_noisy *y, size_t m)
 {
     char *at = (char *)padded((uintptr_t)y->pass.scratch);
     scratch s = {.w_codes = (int8_t *)at, .levels = (uint8_t *)at + padded((size_t)y->rows * y->n)};
-    s.codes = (uint8_t *)(at += weight_bytes(y));
-    at += padded(m * y->rows);
-    s.row_scale = (float *)(void *)at;
-    at += padded(m * sizeof(float));
-    if (counts_currents(y)) {
+    at += weight_bytes(y);
+    if (counts_currents(y)) { /* before what depends on m: chunks of any size share it */
         s.histogram = (uint32_t *)(void *)at;
         at += padded(y->ranges * (size_t)bins_of(y) * sizeof(uint32_t));
     }
+    s.codes = (uint8_t *)at;
+    at += padded(m * y->rows);
+    s.row_scale = (float *)(void *)at;
+    at += padded(m * sizeof(float));
     if (y->pass.want_gradient) {
         s.dsums = (float *)(void *)at;
         s.dcodes = (float *)(void *)(at += padded(m * y->n * sizeof(float)));
@@ -398,6 +399,23 @@ static double percentile_of(const uint32_t *histogram, int bins, double percent,
     return range;
 }
 
+/* From largest currents and their histogram to percentiles; the chip's own calibration reads stay
+ * within range, or every output would be wrong by what was cut. */
+static ohm_status cut_to_percentile(ohm_noisy *y)
+{
+    scratch s = carve(y, 0);
+    int bins = bins_of(y);
+    for (size_t i = 0; i < y->ranges; i++)
+        y->range[i] = (float)percentile_of(s.histogram + i * (size_t)bins, bins, y->hardware.adc.range.value, y->range[i]);
+    float *own = (float *)(void *)s.histogram; /* counted out */
+    memset(own, 0, y->ranges * sizeof *own);
+    ohm_infer_args args = {.ldx = y->rows, .moment = &y->pass.moment, .state = y->pass.state, .scratch = s.chip, .range = own};
+    OHM_TRY(ohm_chip_infer(y->chip, &args));
+    for (size_t i = 0; i < y->ranges; i++)
+        y->range[i] = fmaxf(y->range[i], own[i]);
+    return OHM_OK;
+}
+
 ohm_status ohm_noisy_measured(ohm_noisy *y)
 {
     const ohm_mode *range = &y->hardware.adc.range;
@@ -409,10 +427,10 @@ ohm_status ohm_noisy_measured(ohm_noisy *y)
         y->stage = MEASURE_COUNT;
         return OHM_OK;
     }
+    if (y->stage == MEASURE_COUNT)
+        OHM_TRY(cut_to_percentile(y));
     for (size_t i = 0; i < y->ranges; i++) {
         double full = y->range[i], old = (double)lsb[i] * codes;
-        if (y->stage == MEASURE_COUNT)
-            full = percentile_of(carve(y, 0).histogram + i * (size_t)bins_of(y), bins_of(y), range->value, full);
         if (range->kind == OHM_ADC_RUNNING && *batches > 0.0f)
             full = range->value * old + (1.0 - range->value) * full;
         else if (range->kind == OHM_ADC_CALIBRATED && *batches > 0.0f) /* mean of percentiles, largest of maxima */

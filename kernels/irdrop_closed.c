@@ -32,16 +32,19 @@ static void add_bit_line_loss(double *loss, const double *x, int rows, int colum
 {
     double tail = w->sense + w->bit_line * rows_below, span = 2.0 * w->sense + w->bit_line * (rows + rows_below + 1);
     double *total = sum, *lost = sum + columns, *end = sum + 2 * (size_t)columns;
+    double idle = w->unused * rows_below * (w->sense + 0.5 * w->bit_line * (rows_below + 1));
     memset(sum, 0, 3 * (size_t)columns * sizeof *sum);
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < columns; c++)
             total[c] += x[(size_t)r * columns + c];
     for (int c = 0; c < columns; c++)
-        lost[c] = tail * total[c];
+        lost[c] = tail * total[c] + idle;
     if (w->sense_both && span > 0.0) /* the loss at the top, were it open */
-        for (int c = 0; c < columns; c++)
+        for (int c = 0; c < columns; c++) {
+            end[c] = idle / span;
             for (int r = 0; r < rows; r++)
                 end[c] += x[(size_t)r * columns + c] * (tail + w->bit_line * (rows - r)) / span;
+        }
     for (int r = rows - 1; r >= 0; r--)
         for (int c = 0; c < columns; c++) {
             lost[c] += w->bit_line * total[c];
@@ -71,13 +74,15 @@ void ohm_irdrop_closed_adjoint(double *dg, const double *dg_eff, const double *g
 {
     size_t cells = (size_t)rows * columns;
     double *loss = scratch, *h = scratch + cells, *sum = scratch + 2 * cells;
+    ohm_wires linear = *wires;
+    linear.unused = 0.0; /* what unused cells drain is a constant */
     loss_of(loss, g, rows, columns, rows_below, wires, sum);
     for (size_t i = 0; i < cells; i++) {
         double s = 1.0 / (1.0 + loss[i]);
         dg[i] += dg_eff[i] * s;
         h[i] = dg_eff[i] * g[i] * s * s;
     }
-    loss_of(loss, h, rows, columns, rows_below, wires, sum);
+    loss_of(loss, h, rows, columns, rows_below, &linear, sum);
     for (size_t i = 0; i < cells; i++)
         dg[i] -= loss[i];
 }

@@ -103,10 +103,10 @@ static inline float ohm_adc_low(const ohm_geometry *g, const ohm_read *r)
     return ohm_bipolar(g) ? -ohm_adc_high(g, r) : 0.0f;
 }
 
-/* Bounded INL shape: odd, zero at 0 and ±1, peak 1. */
+/* Bounded INL shape: odd, zero at 0 and from ±1 on (an overload must not come back), peak 1. */
 static inline double ohm_inl_shape(double u)
 {
-    return 2.598076211353316 * u * (1.0 - u * u);
+    return fabs(u) < 1.0 ? 2.598076211353316 * u * (1.0 - u * u) : 0.0;
 }
 /* What a DAC with that INL (peak in digits) gives for a digit. */
 static inline double ohm_dac_drive(double inl, double max_digit, double digit)
@@ -115,7 +115,7 @@ static inline double ohm_dac_drive(double inl, double max_digit, double digit)
 }
 static inline double ohm_inl_slope(double u)
 {
-    return 2.598076211353316 * (1.0 - 3.0 * u * u);
+    return fabs(u) < 1.0 ? 2.598076211353316 * (1.0 - 3.0 * u * u) : 0.0;
 }
 
 /* ---- Packed columns: each column tile padded to a multiple of 16, panels of 32 with one of 16 at the end. */

@@ -162,7 +162,7 @@ static void drive_rows(task *t)
     const ohm_geometry *g = job->g;
     const ohm_mvm_scratch *s = t->s;
     float level[256];
-    int groups = (t->rows + GROUP - 1) / GROUP, noisy = job->r->dac_noise > 0.0f && !job->r->quiet;
+    int groups = (t->rows + GROUP - 1) / GROUP, noisy = job->r->dac_noise > 0.0f && !job->r->quiet && !job->range;
     for (unsigned code = 0; code < 256; code++)
         level[code] = digit_of(g, noisy ? job->r->dac_level : job->r->drive_level, code, t->phase, t->plane);
     for (int tile = 0; tile < g->tiles; tile++) {
@@ -336,7 +336,7 @@ static void read_reference(task *t, int ct)
             continue;
         }
         current += g->pedestal * t->s->total[(size_t)t->tile * BLOCK + i] + noise_value;
-        if (r->adc_bits == 0 || r->quiet) {
+        if (r->adc_bits == 0 || r->quiet || job->range) {
             post[i] = current;
             continue;
         }
@@ -390,30 +390,39 @@ static void accumulate(const task *t, const float *panel, int column, int width,
     }
 }
 
-static void count_currents(const task *t, const float *pre, int column, int width)
+static void count_current(const ohm_mvm_job *job, size_t range, float current)
+{
+    int bin = job->range[range] > 0.0f ? (int)(current / job->range[range] * (float)job->bins) : 0;
+#pragma omp atomic
+    job->histogram[range * (size_t)job->bins + (size_t)(bin < job->bins ? bin : job->bins - 1)]++;
+}
+
+/* Currents of a panel; with the first of a column tile those of its digital reference, whose
+ * converter has the range of that column. */
+static void count_currents(const task *t, const float *pre, const double *reference, int column, int width)
 {
     const ohm_mvm_job *job = t->job;
     const ohm_geometry *g = job->g;
-    int pitch = ohm_tile_pitch(g), bins = job->bins;
+    int pitch = ohm_tile_pitch(g);
     for (int j = 0; j < width; j++) {
         int c = column + j, within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
         if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
             continue;
         size_t at = ((size_t)t->plane * g->slices + t->slice) * (job->range_per_column ? g->n : 1) + (job->range_per_column ? n : 0);
-        float scale = job->range[at] > 0.0f ? (float)bins / job->range[at] : 0.0f;
-        for (int i = 0; i < t->rows; i++) {
-            int bin = (int)(fabsf(t->s->current[i * OHM_PANEL + j] + pre[i]) * scale);
-#pragma omp atomic
-            job->histogram[at * (size_t)bins + (size_t)(bin < bins ? bin : bins - 1)]++;
-        }
+        for (int i = 0; i < t->rows; i++)
+            count_current(job, at, fabsf(t->s->current[i * OHM_PANEL + j] + pre[i]));
+        for (int i = 0; reference && j == 0 && i < t->rows; i++)
+            count_current(job, at, fabsf((float)reference[i]));
     }
 }
 
 static void raise_range(const task *t, const float *pre, int column, int width)
 {
     const ohm_geometry *g = t->job->g;
+    int pitch = ohm_tile_pitch(g), referred = !g->differential && g->digital && column % pitch == 0;
+    const double *reference = referred ? t->s->ref_post + (size_t)(column / pitch) * BLOCK : NULL;
     if (t->job->histogram) {
-        count_currents(t, pre, column, width);
+        count_currents(t, pre, reference, column, width);
         return;
     }
     float *range = t->s->range + ((size_t)t->plane * g->slices + t->slice) * t->columns + (column - t->column);
@@ -422,6 +431,8 @@ static void raise_range(const task *t, const float *pre, int column, int width)
             float value = fabsf(t->s->current[i * OHM_PANEL + j] + pre[i]);
             range[j] = value > range[j] ? value : range[j];
         }
+    for (int i = 0; reference && i < t->rows; i++)
+        range[0] = fmaxf(range[0], fabsf((float)reference[i]));
 }
 
 static void read_panel(task *t, int column, double weight)
@@ -489,7 +500,7 @@ static void read_array(task *t)
         memset(t->s->codes, 0, (size_t)BLOCK * t->columns * sizeof *t->s->codes);
     memset(t->s->ref_sums, 0, (size_t)g->column_tiles * BLOCK * sizeof *t->s->ref_sums);
     for (t->tile = 0; t->tile < g->tiles; t->tile++) {
-        for (int ct = first; !g->differential && !t->job->range && ct < end; ct++) {
+        for (int ct = first; !g->differential && (g->digital || !t->job->range) && ct < end; ct++) {
             read_reference(t, ct);
             for (int i = 0; convert && g->digital && i < t->rows; i++)
                 t->s->ref_sums[ct * BLOCK + i] += t->s->ref_post[ct * BLOCK + i];

@@ -90,7 +90,7 @@ OHM_TEST(config, choices_match_their_enums)
                   "cell: {iv: sinh}\nread: {model: logarithmic, form: per_cell}\n"
                   "programming: {model: pcm, every: once}\n"
                   "retention: {model: pcm, pcm_law: hermes, compensation: column}\n"
-                  "ir_drop: {model: closed_form, sense: both_ends, zero_input: gated}\n"
+                  "ir_drop: {model: closed_form, sense: both_ends, zero_input: grounded}\n"
                   "adc: {bits: 4, range: 2.5, granularity: column}\n"
                   "quantise: {x_range: learned, w_range: percentile}\nnormals: exact\n");
     ck_assert_int_eq(chip->input.encoding, OHM_INPUT_UNSIGNED);
@@ -106,6 +106,8 @@ OHM_TEST(config, choices_match_their_enums)
     ck_assert_int_eq(chip->retention.compensation, OHM_COMPENSATION_COLUMN);
     ck_assert_int_eq(chip->ir_drop.model, OHM_IR_CLOSED_FORM);
     ck_assert_int_eq(chip->ir_drop.sense, OHM_BOTH_ENDS);
+    ck_assert_int_eq(chip->ir_drop.zero_input, OHM_ZERO_GROUNDED);
+    OHM_OK_OR_FAIL(ohm_hardware_set(chip, "ir_drop.zero_input=gated"));
     ck_assert_int_eq(chip->ir_drop.zero_input, OHM_ZERO_GATED);
     ck_assert_int_eq(chip->adc.range.kind, OHM_ADC_NUMBER);
     ck_assert_int_eq(chip->adc.granularity, OHM_ADC_PER_COLUMN);

@@ -158,6 +158,9 @@ OHM_TEST(hardware, keys_that_contradict_each_other)
     REFUSE("not built yet", "ir_drop.model=exact");
     REFUSE("'adc.bits'", "adc.bits=1");
     REFUSE("'adc.*_lsb'", "adc.noise_lsb=0.5");
+    REFUSE("'adc.gain_sigma'", "adc.gain_sigma=0.01");
+    REFUSE("'output.s_shape*'", "output.s_shape=0.5");
+    REFUSE("'ir_drop.zero_input'", "ir_drop.model=closed_form", "ir_drop.zero_input=gated");
 }
 
 OHM_TEST(hardware, keys_that_get_along)
