@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "build_info.h"
 #include "host/cli/cli.h"
@@ -69,8 +71,17 @@ static ohm_status flush_output(void)
     return OHM_OK;
 }
 
+/* OpenMP threads that spin between regions cost several times the work where cores are shared. The
+ * runtime reads its environment before main, so the choice takes effect in a second start. */
+static void let_threads_sleep(char **argv)
+{
+    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
+        execv("/proc/self/exe", argv); /* where it fails we go on, slower */
+}
+
 int main(int argc, char **argv)
 {
+    let_threads_sleep(argv);
     signal(SIGXFSZ, SIG_IGN); /* a file-size limit then fails the write instead of killing us */
     ohm_status status = dispatch(argc, argv);
     if (status == OHM_OK)
