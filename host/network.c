@@ -65,17 +65,6 @@ static ohm_status make_chips(ohm_network *network)
     return OHM_OK;
 }
 
-/* The chip regenerates its noise in the backward pass; nothing keeps it. */
-static ohm_status check_policy(const ohm_network *network)
-{
-    if (network->options.training && network->config.hardware_enabled &&
-        network->config.train.mode == OHM_MODE_FULL &&
-        network->config.train.policy == OHM_POLICY_SAVE)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "train.policy: save is not built for mode full; set "
-                                             "train.policy: recompute");
-    return OHM_OK;
-}
-
 /* Everything but memory. */
 static ohm_status describe(ohm_network *network, const ohm_architecture *architecture,
                            const ohm_config *config, const ohm_network_options *options)
@@ -87,7 +76,6 @@ static ohm_status describe(ohm_network *network, const ohm_architecture *archite
     if (options->max_batch < 1)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a network for %d images; give at least 1",
                         options->max_batch);
-    OHM_TRY(check_policy(network));
     OHM_TRY(ohm_backend_find(&network->backend, config->device));
     OHM_TRY(ohm_network_shapes(network));
     OHM_TRY(make_chips(network));

@@ -637,17 +637,13 @@ OHM_TEST(network, wrong_architectures_are_refused)
     check_refused(&bad, "unknown");
 }
 
-OHM_TEST(network, what_no_layer_honours_is_refused)
+OHM_TEST(network, a_device_that_is_not_built_is_refused)
 {
     static ohm_architecture a;
     build_pair(&a, 0);
     ohm_config config = config_of(0, OHM_MODE_FULL, "lognormal");
     const ohm_network_options options = {4, 1, 0};
     ohm_network *network;
-    config.train.policy = OHM_POLICY_SAVE;
-    ck_assert_int_eq(ohm_network_create(&network, &a, &config, &options), OHM_ERR_UNSUPPORTED);
-    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "train.policy"));
-    config.train.policy = OHM_POLICY_RECOMPUTE;
     config.device = OHM_DEVICE_CUDA;
     ck_assert_int_eq(ohm_network_create(&network, &a, &config, &options), OHM_ERR_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "device"));
