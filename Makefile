@@ -40,6 +40,7 @@ CLI_SRC   := $(wildcard host/cli/*.c)
 TEST_SRC  := $(wildcard tests/*.c)
 BENCH_SRC := $(wildcard profiling/bench_*.c)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+PLUGINS   := $(patsubst models/plugins/%.c,$(BUILD)/plugins/%.so,$(wildcard models/plugins/*.c))
 
 OBJ       := $(BUILD)/obj
 LIB_OBJ   := $(LIB_SRC:%.c=$(OBJ)/%.o) \
@@ -53,9 +54,9 @@ LIB     := $(BUILD)/libohmgrad.a
 PROGRAM := $(if $(filter %/main.c,$(CLI_SRC)),$(BUILD)/ohmgrad)
 TESTS   := $(BUILD)/tests
 
-all: $(LIB) $(PROGRAM) ## the library and the program, in build/
+all: $(LIB) $(PROGRAM) $(PLUGINS) ## the library and the program, in build/
 
-tests-binary: $(TESTS) $(PROGRAM)
+tests-binary: $(TESTS) $(PROGRAM) $(PLUGINS)
 
 .PHONY: all tests-binary FORCE
 
@@ -96,6 +97,12 @@ $(OBJ)/%_simd.$(1).o: %_simd.c $(STAMPS) | $(BUILD)/build_info.h
 	$$(Q)$$(COMPILE) $(ISA_FLAGS_$(1)) -o $$@ $$<
 endef
 $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+# What they call of the library is found in the program that loads them.
+$(BUILD)/plugins/%.so: models/plugins/%.c $(STAMPS) | $(BUILD)/build_info.h
+	@mkdir -p $(@D)
+	$(call SAY,$(CC)   $@)
+	$(Q)$(filter-out -c,$(COMPILE)) -MF $(@:.so=.d) -MT $@ -fPIC -shared -o $@ $<
 
 FLAGS_LINE := $(CC) $(BASE) $(CFLAGS) $(LDFLAGS)
 $(BUILD)/flags.txt: FORCE
@@ -217,6 +224,8 @@ install-files:
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/ohmgrad/hardware $(DESTDIR)$(PREFIX)/share/ohmgrad/examples
 	$(if $(CHIPS),install -m 644 $(CHIPS) $(DESTDIR)$(PREFIX)/share/ohmgrad/hardware/)
+	install -d $(DESTDIR)$(PREFIX)/share/ohmgrad/plugins
+	install -m 644 $(wildcard models/plugins/*) $(DESTDIR)$(PREFIX)/share/ohmgrad/plugins/
 	$(if $(EXAMPLES),install -m 644 $(EXAMPLES) $(DESTDIR)$(PREFIX)/share/ohmgrad/examples/)
 	{ echo 'prefix=$(PREFIX)'; \
 	  echo 'compiler=$(CC)'; \
@@ -238,4 +247,4 @@ help: ## this list
 .PHONY: demo deps run-tier check test test-long san layers fuzz fuzz-binaries bench install \
         install-files clean help
 
--include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+-include $(shell find $(OBJ) $(BUILD)/plugins -name '*.d' 2>/dev/null)
