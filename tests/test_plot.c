@@ -1,0 +1,108 @@
+#include "host/cli/plot.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/file.h"
+#include "tests/runner.h"
+
+static const double x[3] = {1, 2, 3}, y[3] = {0.5, NAN, 0.25}, error[3] = {0.1, 0.1, 0.05};
+static const ohm_plot_series series[2] = {{"it's one_two", 3, x, y, error},
+                                          {"plain", 2, x, x, NULL}};
+static const ohm_plot_panel panels[2] = {{"first", "level", "value", 0, 1, 2, series},
+                                         {"second", "level", "value", 1, 0, 1, series + 1}};
+
+static const char *in_tmpdir(char path[512], const char *name)
+{
+    snprintf(path, 512, "%s/%s", ohm_test_tmpdir(), name);
+    return path;
+}
+
+static char *text_of(const char *name)
+{
+    char path[512], *text;
+    size_t bytes;
+    OHM_OK_OR_FAIL(ohm_file_read(&text, &bytes, in_tmpdir(path, name), 1 << 22));
+    return text;
+}
+
+static void forget_path(void)
+{
+    ck_assert_int_eq(setenv("PATH", ohm_test_tmpdir(), 1), 0);
+}
+
+OHM_TEST(plot, numbers_and_script_are_written)
+{
+    char path[512];
+    forget_path();
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.svg"), panels, 2), OHM_ERR_UNSUPPORTED);
+    char *data = text_of("a.dat"), *script = text_of("a.gp");
+    ck_assert_ptr_nonnull(strstr(
+        data, "# first: it's one_two (x, y, error)\n1 0.5 0.1\n2 nan 0.1\n3 0.25 0.05\n\n\n"));
+    ck_assert_ptr_nonnull(strstr(data, "# second: plain (x, y)\n1 1\n2 2\n"));
+    ck_assert_ptr_nonnull(strstr(script, "index 2 using 1:2 "));
+    ck_assert_ptr_nonnull(strstr(script, "title 'it''s one_two'"));
+    ck_assert_ptr_nonnull(strstr(script, "set logscale y"));
+    free(data);
+    free(script);
+}
+
+OHM_TEST(plot, missing_gnuplot_is_one_line_and_no_failure)
+{
+    char path[512];
+    forget_path();
+    ohm_status status = ohm_plot_write(in_tmpdir(path, "a.svg"), panels, 1);
+    ck_assert_int_eq(status, OHM_ERR_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "gnuplot is missing; install it (gnuplot-nox)"));
+    ck_assert_ptr_null(strchr(ohm_error_text(), '\n'));
+    ck_assert_int_eq(ohm_plot_optional(status), OHM_OK);
+    ck_assert_int_eq(ohm_plot_optional(OHM_ERR_IO), OHM_ERR_IO);
+}
+
+OHM_TEST(plot, gnuplot_draws_both_formats)
+{
+    static const char *const name[2] = {"a.svg", "b.png"}, *const magic[2] = {"<?xml", "\x89PNG"};
+    char path[512];
+    if (ohm_test_run(NULL, 0, "command -v gnuplot") != 0)
+        OHM_SKIP("gnuplot is not installed");
+    for (int i = 0; i < 2; i++) {
+        OHM_OK_OR_FAIL(ohm_plot_write(in_tmpdir(path, name[i]), panels, 2));
+        char *text = text_of(name[i]);
+        ck_assert_int_eq(strncmp(text, magic[i], strlen(magic[i])), 0);
+        if (i == 0)
+            ck_assert_ptr_nonnull(strstr(text, "it's one_two"));
+        free(text);
+    }
+}
+
+/* A gnuplot that fails, that says it drew and did not, and that is no program. */
+OHM_TEST(plot, broken_gnuplot_is_refused)
+{
+    static const char *const body[3] = {"#!/bin/sh\nexit 3\n", "#!/bin/sh\nexit 0\n", ""};
+    char path[512];
+    for (int i = 0; i < 3; i++) {
+        FILE *fake = fopen(in_tmpdir(path, "gnuplot"), "w");
+        ck_assert_ptr_nonnull(fake);
+        ck_assert_int_ge(fputs(body[i], fake), 0);
+        ck_assert_int_eq(fclose(fake), 0);
+        ck_assert_int_eq(chmod(path, i == 2 ? 0644 : 0755), 0);
+        forget_path();
+        ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.svg"), panels, 1), OHM_ERR_IO);
+        ck_assert_ptr_nonnull(strstr(ohm_error_text(), "gnuplot"));
+    }
+}
+
+OHM_TEST(plot, bad_requests_are_refused)
+{
+    char path[512];
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.pdf"), panels, 1), OHM_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), ".svg or .png"));
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.svg"), panels, 0), OHM_ERR_ARGUMENT);
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.svg"), panels, OHM_PLOT_PANELS_MAX + 1),
+                     OHM_ERR_ARGUMENT);
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "none/a.svg"), panels, 1), OHM_ERR_IO);
+}
