@@ -187,6 +187,7 @@ static ohm_status evaluate(trainer *t)
 {
     int calibrated;
     ohm_train_result *r = &t->result;
+    ohm_progress_update(&t->progress, t->state.step, "evaluating");
     if (!t->evaluator) {
         OHM_TRY(ohm_evaluator_create(&t->evaluator, t->job->architecture, t->config));
         ohm_evaluator_stop_on(t->evaluator, t->options->stop);
@@ -240,9 +241,19 @@ static ohm_status interrupted(trainer *t)
     return OHM_FAIL(OHM_ERR_INTERRUPTED, "interrupted after step %" PRId64 "; go on with --resume %s", t->state.step, t->options->run_dir);
 }
 
+/* A new run gathers its ranges; a resumed one has them, and does what its last step left undone. */
+static ohm_status begin(trainer *t)
+{
+    if (t->saved >= 0)
+        return t->state.step > 0 ? finish_step(t) : OHM_OK;
+    OHM_TRY(calibrate(t));
+    ohm_progress_start(&t->progress, t->options->log, 0, t->steps); /* the rate is that of the steps */
+    return OHM_OK;
+}
+
 static ohm_status loop(trainer *t)
 {
-    ohm_status status = t->state.step > 0 ? finish_step(t) : calibrate(t);
+    ohm_status status = begin(t);
     while (status == OHM_OK && t->state.step < t->steps && !stopped(t)) {
         status = train_step(t);
         if (status == OHM_OK)
@@ -309,7 +320,7 @@ static ohm_status prepare(trainer *t)
     const ohm_network_options options = {.max_batch = micro_batch(t), .training = 1};
     OHM_TRY(ohm_network_create(&t->network, t->job->architecture, t->config, &options));
     OHM_TRY(open_run(t));
-    if (t->saved > 0 && t->options->log)
+    if (t->saved >= 0 && t->options->log)
         fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
     ohm_progress_start(&t->progress, t->options->log, t->state.step, t->steps);
     return OHM_OK;

@@ -218,13 +218,13 @@ OHM_TEST(train, interrupted_and_resumed_ends_with_the_same_bits)
 {
     const char *whole = run_dir("whole");
     ck_assert_int_eq(train_in_child(NULL, whole, 0, 1, none), 0);
-    static const int stops[] = {2, 8, 20}; /* 20: the evaluation is what is interrupted */
-    for (int i = 0; i < 3; i++) {
+    static const int stops[] = {0, 2, 8, 20}; /* 0: before the first step; 20: the evaluation is what is interrupted */
+    for (int i = 0; i < 4; i++) {
         char name[32], checkpoint[64];
         snprintf(name, sizeof name, "stopped%d", i);
         snprintf(checkpoint, sizeof checkpoint, "stopped%d/checkpoints/step-%08d.safetensors", i, stops[i]);
         const char *dir = run_dir(name);
-        int status = train_in_child(NULL, dir, 0, 1, (accident){.stop_at = stops[i]});
+        int status = train_in_child(NULL, dir, 0, 1, (accident){.stop_at = stops[i], .stop = stops[i] == 0});
         ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == OHM_ERR_INTERRUPTED);
         ck_assert_int_eq(access(run_dir(checkpoint), F_OK), 0);
         ck_assert_int_eq(train_in_child(NULL, dir, 1, 1, none), 0);
