@@ -18,6 +18,7 @@ typedef struct {
     const ohm_read *r;
     const ohm_tiles *w;
     double johnson_scale;
+    float slope[256]; /* d drive / d digit at whole digits */
 } job;
 
 typedef struct { /* of one group */
@@ -153,7 +154,44 @@ static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place 
         ohm_normals_fast(z, ldz, first, (size_t)at->count, transform, per_sample, &stream);
 }
 
-static void drive_block(const job *j, const memory *s, const place *at)
+static double dac_slope(const job *j, double digit)
+{
+    return 1.0 + j->r->dac_inl * ohm_inl_slope(digit / j->g->max_digit) / j->g->max_digit;
+}
+
+static void set_slopes(job *j)
+{
+    const ohm_read *r = j->r;
+    for (int digit = 0; digit <= j->g->max_digit; digit++) {
+        double iv_slope, level = ohm_dac_drive(r->dac_inl, j->g->max_digit, digit);
+        ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, j->g->max_digit, level, &iv_slope);
+        j->slope[digit] = (float)(dac_slope(j, digit) * iv_slope);
+    }
+}
+
+/* Whole codes on a DAC without noise: everything by table. */
+static void drive_codes(const job *j, const memory *s, const place *at)
+{
+    const ohm_geometry *g = j->g;
+    int two_phase = g->drive == OHM_DRIVE_TWO_PHASE, is_signed = two_phase || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+    int shift = at->plane * g->dac_bits;
+    for (int i = 0; i < at->count; i++) {
+        const uint8_t *code = j->d->x_u + (size_t)(at->first + i) * j->d->ldx + at->begin;
+        size_t to = (size_t)i * at->rows;
+        for (int k = 0; k < at->rows; k++) {
+            int negative = is_signed && code[k] > 128, digit = (is_signed ? code[k] & 127 : code[k]) >> shift & g->max_digit;
+            int here = !two_phase || negative == at->phase;
+            float drive = here ? j->r->drive_level[digit] : 0.0f;
+            s->x[to + k] = negative && !two_phase ? -drive : drive;
+            s->slope[to + k] = at->plane != 0 || !here ? 0.0f : two_phase && negative ? -j->slope[digit] : j->slope[digit];
+        }
+        for (int k = 0; k < at->rows; k++)
+            s->square[to + k] = s->x[to + k] * s->x[to + k];
+    }
+}
+
+/* Any drive: fractions, DAC noise. */
+static void drive_reals(const job *j, const memory *s, const place *at)
 {
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
@@ -165,7 +203,7 @@ static void drive_block(const job *j, const memory *s, const place *at)
         for (int i = 0; i < at->count; i++) {
             double slope, iv_slope, digit = digit_of(j, (size_t)(at->first + i), at->begin + k, at, &slope);
             double level = ohm_dac_drive(r->dac_inl, g->max_digit, digit);
-            slope *= 1.0 + r->dac_inl * ohm_inl_slope(digit / g->max_digit) / g->max_digit;
+            slope *= dac_slope(j, digit);
             if (r->dac_noise > 0.0f)
                 level += (double)r->dac_noise * s->noise[(size_t)i * 128 + (e & 127)];
             double drive = ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, level, &iv_slope);
@@ -175,6 +213,14 @@ static void drive_block(const job *j, const memory *s, const place *at)
             s->slope[to] = (float)(slope * iv_slope);
         }
     }
+}
+
+static void drive_block(const job *j, const memory *s, const place *at)
+{
+    if (j->d->round && j->r->dac_noise <= 0.0f)
+        drive_codes(j, s, at);
+    else
+        drive_reals(j, s, at);
     for (int i = 0; i < at->count; i++) {
         float power = 0.0f, total = 0.0f;
         for (int k = 0; k < at->rows; k++) {
@@ -319,6 +365,24 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
     }
 }
 
+/* An ADC that only rounds and clips passes the gradient inside its range. */
+static void clip_chain(const job *j, const memory *s, const place *at)
+{
+    const ohm_geometry *g = j->g;
+    float weight = (float)read_weight(g, at), low = ohm_adc_low(g, j->r), high = ohm_adc_high(g, j->r);
+    const float *lsb = j->r->lsb + ((size_t)at->plane * g->slices + at->slice) * (size_t)(j->r->lsb_per_column ? g->n : 1);
+    int step = j->r->lsb_per_column ? 1 : 0;
+    for (int i = 0; i < at->count; i++) {
+        float *current = s->current + (size_t)i * g->n, pedestal = g->digital ? (float)g->pedestal * s->total[i] : 0.0f;
+        const float *dsum = j->d->dsums + (size_t)(at->first + i) * j->d->ldd;
+        for (int n = 0; n < g->n; n++) {
+            float value = current[n] + pedestal, one = lsb[n * step];
+            current[n] = value >= low * one && value <= high * one ? weight * dsum[n] : 0.0f;
+        }
+    }
+    memset(s->variance, 0, (size_t)at->count * g->n * sizeof *s->variance);
+}
+
 /* current, variance: from values to gradients. */
 static void convert_chain(const job *j, const memory *s, const place *at, size_t offset)
 {
@@ -400,7 +464,7 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
     if (j->r->read_cells)
         multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->square, at->rows, s->variance, g->n, 1.0f, p->dvariance + base, g->n);
     float *johnson = p->djohnson + ((size_t)at->array * g->tiles + at->tile) * g->n;
-    for (int i = 0; i < at->count; i++)
+    for (int i = 0; i < at->count && j->johnson_scale > 0.0; i++)
         for (int n = 0; n < g->n; n++)
             johnson[n] += (float)(j->johnson_scale * s->variance[(size_t)i * g->n + n]);
     for (int ct = 0; ct < g->column_tiles && !g->differential; ct++)
@@ -430,7 +494,10 @@ static void read_backward(const job *j, const memory *s, const place *at, const 
     }
     if (r->read_noise || r->adc_noise > 0.0f)
         draw_read(j, s, at, &offset);
-    convert_chain(j, s, at, offset);
+    if (r->adc_bits > 0 && !r->static_errors && !r->read_noise && r->adc_noise <= 0.0f)
+        clip_chain(j, s, at);
+    else
+        convert_chain(j, s, at, offset);
     if (!g->differential)
         reference_chain(j, s, at, offset);
     if (at->plane == 0 && j->d->dx)
@@ -504,12 +571,13 @@ static void merge(const job *j, const partial *parts, int groups)
 void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
                       void *scratch)
 {
-    job j = {d, g, r, w, johnson_scale};
+    job j = {.d = d, .g = g, .r = r, .w = w, .johnson_scale = johnson_scale};
     partial parts[GROUPS_MOST];
     memory unused;
     int groups = group_count(d->m);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
     size_t bytes = carve_partial(parts, g, base), each = carve_memory(&unused, g, NULL);
+    set_slopes(&j);
     memset(base, 0, bytes * (size_t)groups);
     for (int i = 0; i < groups; i++, base += bytes)
         carve_partial(&parts[i], g, base);
