@@ -7,16 +7,16 @@
 
 enum { COLUMNS_MOST = 512, ALIGN = 64 };
 
-static ohm_mvm_task *pick_task(void)
+ohm_mvm_task *ohm_mvm_task_of(ohm_isa isa)
 {
+    switch (isa) {
+    case OHM_ISA_BASE: return ohm_mvm_task_base;
 #if defined(__x86_64__)
-    switch (ohm_cpu_isa()) {
-    case OHM_ISA_AVX512: return ohm_mvm_task_avx512;
     case OHM_ISA_AVX2: return ohm_mvm_task_avx2;
-    default: break;
-    }
+    case OHM_ISA_AVX512: return ohm_mvm_task_avx512;
 #endif
-    return ohm_mvm_task_base;
+    default: return NULL;
+    }
 }
 
 /* Columns of one task: whole column tiles, about 512; a border that depends on shape alone. */
@@ -79,9 +79,8 @@ static void merge_range(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int co
         }
 }
 
-static void run(const ohm_mvm_job *job, void *scratch)
+void ohm_mvm_run(const ohm_mvm_job *job, ohm_mvm_task *task, void *scratch)
 {
-    ohm_mvm_task *task = pick_task();
     int columns = task_columns(job->g), all = ohm_packed_columns(job->g);
     int row_blocks = (job->m + OHM_ROW_BLOCK - 1) / OHM_ROW_BLOCK, column_blocks = (all + columns - 1) / columns;
     ohm_mvm_scratch unused;
@@ -110,14 +109,14 @@ void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r,
                  int m, uint64_t first_row, void *scratch)
 {
     ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .sums = sums, .lds = lds};
-    run(&job, scratch);
+    ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
 void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
                      int m, uint64_t first_row, void *scratch)
 {
     ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .raw = sums, .lds = lds};
-    run(&job, scratch);
+    ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
 void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
@@ -125,5 +124,5 @@ void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_colu
 {
     ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .range = range,
                        .histogram = histogram, .bins = bins, .range_per_column = per_column};
-    run(&job, scratch);
+    ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }

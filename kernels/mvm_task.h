@@ -3,6 +3,7 @@
 #ifndef OHM_KERNELS_MVM_TASK_H
 #define OHM_KERNELS_MVM_TASK_H
 
+#include "kernels/cpu.h"
 #include "kernels/mvm.h"
 
 typedef struct {
@@ -40,5 +41,9 @@ typedef struct {
 
 typedef void ohm_mvm_task(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int row, int rows, int column, int columns);
 ohm_mvm_task ohm_mvm_task_base, ohm_mvm_task_avx2, ohm_mvm_task_avx512;
+/* The task of an instruction set; NULL where this build does not hold it. */
+ohm_mvm_task *ohm_mvm_task_of(ohm_isa isa);
+/* The whole job in tasks over threads. scratch: ohm_mvm_scratch_bytes. */
+void ohm_mvm_run(const ohm_mvm_job *job, ohm_mvm_task *task, void *scratch);
 
 #endif

@@ -10,21 +10,21 @@
 
 enum { COLUMNS_MOST = 512, ROWS_MOST = 32, ALIGN = 64 };
 
-static ohm_cells_task *pick_task(void)
+ohm_cells_task *ohm_cells_task_of(ohm_isa isa)
 {
+    switch (isa) {
+    case OHM_ISA_BASE: return ohm_cells_task_base;
 #if defined(__x86_64__)
-    switch (ohm_cpu_isa()) {
-    case OHM_ISA_AVX512: return ohm_cells_task_avx512;
     case OHM_ISA_AVX2: return ohm_cells_task_avx2;
-    default: break;
-    }
+    case OHM_ISA_AVX512: return ohm_cells_task_avx512;
 #endif
-    return ohm_cells_task_base;
+    default: return NULL;
+    }
 }
 
 void ohm_program_cells(double *g, double *slope, const ohm_programming *p, const uint8_t *level, uint64_t first, int count)
 {
-    ohm_cells_task *task = pick_task();
+    ohm_cells_task *task = ohm_cells_task_of(ohm_cpu_isa());
     double unused[OHM_CELLS];
     for (int i = 0; i < count; i += OHM_CELLS) {
         int some = count - i < OHM_CELLS ? count - i : OHM_CELLS;

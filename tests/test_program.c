@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernels/cpu.h"
 #include "kernels/program_math.h"
+#include "kernels/program_task.h"
 #include "tests/compare.h"
 #include "tests/fixture_chip.h"
 #include "tests/runner.h"
@@ -98,6 +100,22 @@ OHM_TEST(program, same_bits_for_any_thread_count)
         ohm_program_cpu(&c.tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels, c.ref_level, c.scratch);
         OHM_ASSERT(ohm_compare_bits(c.tiles.w, one, count));
         free(one);
+        fixture_chip_free(&c);
+    }
+}
+
+OHM_TEST(program, same_bits_on_every_instruction_set)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        fixture_chip c;
+        double g[2][OHM_CELLS], slope[2][OHM_CELLS];
+        fixture_chip_make(&c, models[i], 40, 30, 4, 0.3);
+        for (ohm_isa isa = OHM_ISA_BASE; isa <= ohm_cpu_isa(); isa++) {
+            int now = isa != OHM_ISA_BASE;
+            ohm_cells_task_of(isa)(g[now], slope[now], &c.programming, c.levels + 11, 11, 97);
+            OHM_ASSERT(ohm_compare_bits(g[now], g[0], 97));
+            OHM_ASSERT(ohm_compare_bits(slope[now], slope[0], 97));
+        }
         fixture_chip_free(&c);
     }
 }
