@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu.h"
+#include "kernels/mvm_chain.h"
 #include "kernels/normals.h"
 
 #include <omp.h>
@@ -18,7 +20,6 @@ typedef struct {
     const ohm_read *r;
     const ohm_tiles *w;
     double johnson_scale;
-    float slope[256]; /* d drive / d digit at whole digits */
 } job;
 
 typedef struct { /* of one group */
@@ -35,7 +36,8 @@ typedef struct { /* of one thread */
     float *w, *cells;             /* [rows][n]: dense tile and its read variances */
     float *dx;                    /* [64][rows] */
     float *noise, *noise2;        /* [64][draw pitch rounded up to 128, and 128 more] */
-    float *power, *total;         /* [64] */
+    float *power, *total, *pre;   /* [64] */
+    float *inverse, *johnson;     /* [n] */
     float *ref_current, *ref_variance; /* [64][column_tiles] */
 } memory;
 
@@ -97,6 +99,9 @@ static size_t carve_memory(memory *s, const ohm_geometry *g, char *base)
     TAKE(s, noise2, BLOCK * noise_pitch(g));
     TAKE(s, power, BLOCK);
     TAKE(s, total, BLOCK);
+    TAKE(s, pre, BLOCK);
+    TAKE(s, inverse, n);
+    TAKE(s, johnson, n);
     TAKE(s, ref_current, BLOCK * (size_t)g->column_tiles);
     TAKE(s, ref_variance, BLOCK * (size_t)g->column_tiles);
     return used;
@@ -111,18 +116,11 @@ size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m)
 
 /* ---- Drive ----------------------------------------------------------------------------------- */
 
-/* Digit of a code on a plane; *slope = 1 on plane 0, which carries fractions, with the sign of the drive. */
-static double digit_of(const job *j, size_t row, int k, const place *at, double *slope)
+/* Digit of a real code on a plane; *slope = 1 on plane 0, which carries fractions, with the sign of the drive. */
+static double digit_of(const ohm_geometry *g, double value, const place *at, double *slope)
 {
-    const ohm_geometry *g = j->g;
     int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE, base = g->max_digit + 1;
-    double value;
-    if (j->d->round) {
-        unsigned code = j->d->x_u[row * (size_t)j->d->ldx + k];
-        value = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
-    } else
-        value = j->d->x[row * (size_t)g->k + k];
-    double magnitude = is_signed ? fabs(value) : value, digit = 0.0, rest = magnitude, sign = 1.0;
+    double magnitude = is_signed ? fabs(value) : value, digit = 0.0, rest = magnitude;
     for (int i = g->planes - 1; i >= 1; i--) {
         double whole = floor(ldexp(magnitude, -i * g->dac_bits));
         whole -= base * floor(whole / base);
@@ -138,9 +136,24 @@ static double digit_of(const job *j, size_t row, int k, const place *at, double 
         *slope *= here ? (at->phase ? -1.0 : 1.0) : 0.0;
         return here ? digit : 0.0;
     }
-    if (is_signed && value < 0.0)
-        sign = -1.0;
-    return sign * digit; /* d(sign·|x|)/dx = 1 */
+    return is_signed && value < 0.0 ? -digit : digit; /* d(sign·|x|)/dx = 1 */
+}
+
+/* What the DAC gives for a code, and its derivative by the code. */
+static double dac_of(const job *j, double value, const place *at, double *slope)
+{
+    const ohm_geometry *g = j->g;
+    double digit = digit_of(g, value, at, slope);
+    *slope *= 1.0 + j->r->dac_inl * ohm_inl_slope(digit / g->max_digit) / g->max_digit;
+    return ohm_dac_drive(j->r->dac_inl, g->max_digit, digit);
+}
+
+/* And what a cell makes of that. */
+static double cell_of(const job *j, double level, double *slope)
+{
+    double iv_slope, drive = ohm_cell_drive(j->r->iv, j->r->iv_coefficient, j->r->v_read, j->g->max_digit, level, &iv_slope);
+    *slope *= iv_slope;
+    return drive;
 }
 
 static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place *at, uint64_t transform, uint64_t per_sample)
@@ -154,73 +167,58 @@ static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place 
         ohm_normals_fast(z, ldz, first, (size_t)at->count, transform, per_sample, &stream);
 }
 
-static double dac_slope(const job *j, double digit)
-{
-    return 1.0 + j->r->dac_inl * ohm_inl_slope(digit / j->g->max_digit) / j->g->max_digit;
-}
-
-static void set_slopes(job *j)
-{
-    const ohm_read *r = j->r;
-    for (int digit = 0; digit <= j->g->max_digit; digit++) {
-        double iv_slope, level = ohm_dac_drive(r->dac_inl, j->g->max_digit, digit);
-        ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, j->g->max_digit, level, &iv_slope);
-        j->slope[digit] = (float)(dac_slope(j, digit) * iv_slope);
-    }
-}
-
-/* Whole codes on a DAC without noise: everything by table. */
+/* Codes of whole numbers without DAC noise: 256 cases, looked up. */
 static void drive_codes(const job *j, const memory *s, const place *at)
 {
-    const ohm_geometry *g = j->g;
-    int two_phase = g->drive == OHM_DRIVE_TWO_PHASE, is_signed = two_phase || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
-    int shift = at->plane * g->dac_bits;
+    float level[256], slope[256];
+    int is_signed = j->g->drive == OHM_DRIVE_TWO_PHASE || j->g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+    for (int code = 0; code < 256; code++) {
+        double d, value = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
+        level[code] = (float)cell_of(j, dac_of(j, value, at, &d), &d);
+        slope[code] = (float)d;
+    }
     for (int i = 0; i < at->count; i++) {
-        const uint8_t *code = j->d->x_u + (size_t)(at->first + i) * j->d->ldx + at->begin;
-        size_t to = (size_t)i * at->rows;
+        const uint8_t *codes = j->d->x_u + (size_t)(at->first + i) * j->d->ldx + at->begin;
+        float *x = s->x + (size_t)i * at->rows, *to = s->slope + (size_t)i * at->rows;
         for (int k = 0; k < at->rows; k++) {
-            int negative = is_signed && code[k] > 128, digit = (is_signed ? code[k] & 127 : code[k]) >> shift & g->max_digit;
-            int here = !two_phase || negative == at->phase;
-            float drive = here ? j->r->drive_level[digit] : 0.0f;
-            s->x[to + k] = negative && !two_phase ? -drive : drive;
-            s->slope[to + k] = at->plane != 0 || !here ? 0.0f : two_phase && negative ? -j->slope[digit] : j->slope[digit];
+            x[k] = level[codes[k]];
+            to[k] = slope[codes[k]];
         }
-        for (int k = 0; k < at->rows; k++)
-            s->square[to + k] = s->x[to + k] * s->x[to + k];
     }
 }
 
-/* Any drive: fractions, DAC noise. */
-static void drive_reals(const job *j, const memory *s, const place *at)
+/* Real codes, or DAC noise between the DAC and the cell. */
+static void drive_values(const job *j, const memory *s, const place *at)
 {
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
+    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
     uint64_t pitch = ohm_dac_pitch(g), per_sample = (uint64_t)g->phases * g->planes * pitch / 128, held = UINT64_MAX;
     for (int k = 0; k < at->rows; k++) {
         uint64_t e = ((uint64_t)at->phase * g->planes + at->plane) * pitch + (uint64_t)(at->begin + k);
         if (r->dac_noise > 0.0f && e >> 7 != held)
             draw(j, s->noise, 128, OHM_SITE_DAC_NOISE, at, held = e >> 7, per_sample);
         for (int i = 0; i < at->count; i++) {
-            double slope, iv_slope, digit = digit_of(j, (size_t)(at->first + i), at->begin + k, at, &slope);
-            double level = ohm_dac_drive(r->dac_inl, g->max_digit, digit);
-            slope *= dac_slope(j, digit);
+            size_t row = (size_t)(at->first + i), to = (size_t)i * at->rows + k;
+            unsigned code = j->d->round ? j->d->x_u[row * (size_t)j->d->ldx + at->begin + k] : 0;
+            double whole = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
+            double value = j->d->round ? whole : j->d->x[row * (size_t)g->k + at->begin + k], slope, level = dac_of(j, value, at, &slope);
             if (r->dac_noise > 0.0f)
                 level += (double)r->dac_noise * s->noise[(size_t)i * 128 + (e & 127)];
-            double drive = ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, level, &iv_slope);
-            size_t to = (size_t)i * at->rows + k;
-            s->x[to] = (float)drive;
-            s->square[to] = (float)(drive * drive);
-            s->slope[to] = (float)(slope * iv_slope);
+            s->x[to] = (float)cell_of(j, level, &slope);
+            s->slope[to] = (float)slope;
         }
     }
 }
 
 static void drive_block(const job *j, const memory *s, const place *at)
 {
-    if (j->d->round && j->r->dac_noise <= 0.0f)
+    if (j->d->round && j->r->dac_noise == 0.0f)
         drive_codes(j, s, at);
     else
-        drive_reals(j, s, at);
+        drive_values(j, s, at);
+    for (size_t i = 0; i < (size_t)at->count * at->rows; i++)
+        s->square[i] = s->x[i] * s->x[i];
     for (int i = 0; i < at->count; i++) {
         float power = 0.0f, total = 0.0f;
         for (int k = 0; k < at->rows; k++) {
@@ -261,18 +259,12 @@ typedef struct {
     double dcurrent, dvariance;
 } chain;
 
-/* Derivative of weight·conversion(current + z·sqrt(variance)) times dsum. */
+/* Derivative of conversion(current + z·sqrt(variance)) times dsum, read and ADC noise drawn apart: static errors, references. */
 static chain through_adc(const ohm_read *r, const converter *c, double current, double variance, double z, double z_adc, double dsum)
 {
     double sd = sqrt(variance);
     if (r->adc_bits == 0)
         return (chain){dsum, sd > 0.0 ? dsum * z / (2.0 * sd) : 0.0};
-    if (!r->static_errors) {
-        double lsb = c->lsb, sigma = sqrt(variance / (lsb * lsb) + (double)r->adc_noise * r->adc_noise), value = current / lsb + z * sigma;
-        if (value < c->low || value > c->high)
-            return (chain){0.0, 0.0};
-        return (chain){dsum, sigma > 0.0 ? dsum * z / (2.0 * sigma * lsb) : 0.0};
-    }
     double value = (current + z * sd) / c->lsb, d = 1.0, n = fabs((double)c->s_shape), y = value / c->high;
     if (n > 0.0) {
         double bend = 1.0 + n * fabs(y);
@@ -351,9 +343,7 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
             if (g->digital) {
                 for (int n = from; n < to; n++)
                     dsum -= read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
-                ohm_read own = *r; /* a reference draws read and ADC noise apart */
-                own.static_errors = 1;
-                out = through_adc(&own, &c, current, variance, r->read_noise ? s->noise[z] : 0.0, r->adc_noise > 0.0f ? s->noise2[z] : 0.0, dsum);
+                out = through_adc(r, &c, current, variance, r->read_noise ? s->noise[z] : 0.0, r->adc_noise > 0.0f ? s->noise2[z] : 0.0, dsum);
             } else {
                 for (int n = from; n < to; n++)
                     dsum -= s->current[(size_t)i * g->n + n];
@@ -365,56 +355,90 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
     }
 }
 
-/* An ADC that only rounds and clips passes the gradient inside its range. */
-static void clip_chain(const job *j, const memory *s, const place *at)
+/* What a row adds on the bit lines of a column tile: pedestal, and the noise of an analog reference. */
+static void common_current(const job *j, const memory *s, const place *at, size_t offset, int ct)
 {
     const ohm_geometry *g = j->g;
-    float weight = (float)read_weight(g, at), low = ohm_adc_low(g, j->r), high = ohm_adc_high(g, j->r);
-    const float *lsb = j->r->lsb + ((size_t)at->plane * g->slices + at->slice) * (size_t)(j->r->lsb_per_column ? g->n : 1);
-    int step = j->r->lsb_per_column ? 1 : 0;
+    const ohm_read *r = j->r;
+    size_t one = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
+    const float *ref = j->w->ref_variance ? j->w->ref_variance + ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin : NULL;
     for (int i = 0; i < at->count; i++) {
-        float *current = s->current + (size_t)i * g->n, pedestal = g->digital ? (float)g->pedestal * s->total[i] : 0.0f;
-        const float *dsum = j->d->dsums + (size_t)(at->first + i) * j->d->ldd;
-        for (int n = 0; n < g->n; n++) {
-            float value = current[n] + pedestal, one = lsb[n * step];
-            current[n] = value >= low * one && value <= high * one ? weight * dsum[n] : 0.0f;
+        double pre = g->digital ? g->pedestal * s->total[i] : 0.0;
+        if (!g->differential && !g->digital && r->read_noise) {
+            double shared = (double)r->read_constant * s->power[i] + (j->w->ref_johnson ? j->w->ref_johnson[one] : 0.0f);
+            for (int k = 0; ref && k < at->rows; k++)
+                shared += (double)s->square[(size_t)i * at->rows + k] * ref[k];
+            pre -= s->noise[(size_t)i * noise_pitch(g) + offset + (size_t)(ohm_packed_columns(g) + ct)] * sqrt(shared);
+        }
+        s->pre[i] = (float)pre;
+    }
+}
+
+/* Static errors: one conversion at a time. first: packed position of column n = from. */
+static void chain_general(const job *j, const memory *s, const place *at, size_t offset, int from, int to, int first)
+{
+    const ohm_geometry *g = j->g;
+    const ohm_read *r = j->r;
+    float cells = g->differential && !g->digital ? 2.0f : 1.0f;
+    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g);
+    for (int n = from; n < to; n++) {
+        converter c = converter_at(j, at, n);
+        size_t packed = (size_t)(first + n - from);
+        for (int i = 0; i < at->count; i++) {
+            size_t cell = (size_t)i * g->n + n, z = (size_t)i * noise_pitch(g) + offset + packed;
+            double variance = 0.0, dsum = read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
+            if (r->read_noise)
+                variance = (r->read_cells ? s->variance[cell] : 0.0f) + cells * r->read_constant * s->power[i] +
+                           (j->w->johnson ? j->w->johnson[base + packed] : 0.0f);
+            chain out = through_adc(r, &c, s->current[cell] + s->pre[i], variance, r->read_noise ? s->noise[z] : 0.0,
+                                    r->adc_noise > 0.0f ? (r->read_noise ? s->noise2[z] : s->noise[z]) : 0.0, dsum);
+            s->current[cell] = (float)out.dcurrent;
+            s->variance[cell] = (float)out.dvariance;
         }
     }
-    memset(s->variance, 0, (size_t)at->count * g->n * sizeof *s->variance);
+}
+
+static ohm_chain_task *chain_task(void)
+{
+#if defined(__x86_64__)
+    if (ohm_cpu_isa() == OHM_ISA_AVX512)
+        return ohm_chain_block_avx512;
+    if (ohm_cpu_isa() == OHM_ISA_AVX2)
+        return ohm_chain_block_avx2;
+#endif
+    return ohm_chain_block_base;
+}
+
+static void chain_plain(const job *j, const memory *s, const place *at, size_t offset, int from, int to, int first)
+{
+    const ohm_geometry *g = j->g;
+    const ohm_read *r = j->r;
+    float cells = g->differential && !g->digital ? 2.0f : 1.0f, power[BLOCK];
+    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g);
+    for (int i = 0; i < at->count; i++)
+        power[i] = cells * r->read_constant * s->power[i];
+    for (int n = from; n < to; n++) {
+        s->inverse[n - from] = r->adc_bits > 0 ? 1.0f / converter_at(j, at, n).lsb : 1.0f;
+        s->johnson[n - from] = j->w->johnson && r->read_noise ? j->w->johnson[base + (size_t)(first + n - from)] : 0.0f;
+    }
+    int noisy = r->read_noise || r->adc_noise > 0.0f;
+    ohm_chain c = {.current = s->current + from, .variance = s->variance + from, .ld = (size_t)g->n,
+                   .dsums = j->d->dsums + (size_t)at->first * j->d->ldd + from, .ldd = (size_t)j->d->ldd,
+                   .z = s->noise + offset + first, .ldz = noise_pitch(g), .inverse = s->inverse, .johnson = s->johnson, .pre = s->pre,
+                   .power = power, .weight = (float)read_weight(g, at), .adc_variance = r->adc_noise * r->adc_noise,
+                   .low = r->adc_bits > 0 ? ohm_adc_low(g, r) : -INFINITY, .high = r->adc_bits > 0 ? ohm_adc_high(g, r) : INFINITY,
+                   .noisy = noisy, .cells = r->read_noise && r->read_cells};
+    chain_task()(&c, at->count, to - from);
 }
 
 /* current, variance: from values to gradients. */
 static void convert_chain(const job *j, const memory *s, const place *at, size_t offset)
 {
     const ohm_geometry *g = j->g;
-    const ohm_read *r = j->r;
-    float cells = g->differential && !g->digital ? 2.0f : 1.0f;
-    double weight = read_weight(g, at);
-    for (int n = 0; n < g->n; n++) {
-        converter c = converter_at(j, at, n);
-        int packed = ohm_packed_position(g, n), ct = packed / ohm_tile_pitch(g);
-        size_t column = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g) + packed;
-        for (int i = 0; i < at->count; i++) {
-            size_t to = (size_t)i * g->n + n, z = (size_t)i * noise_pitch(g) + offset + (size_t)packed;
-            double current = s->current[to] + (g->digital ? g->pedestal * s->total[i] : 0.0), variance = 0.0;
-            if (r->read_noise) {
-                variance = (r->read_cells ? s->variance[to] : 0.0f) + cells * r->read_constant * s->power[i];
-                variance += j->w->johnson ? j->w->johnson[column] : 0.0f;
-            }
-            if (!g->differential && !g->digital && r->read_noise) {
-                size_t one = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
-                const float *ref = j->w->ref_variance ? j->w->ref_variance + ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin : NULL;
-                double shared = (double)r->read_constant * s->power[i] + (j->w->ref_johnson ? j->w->ref_johnson[one] : 0.0f);
-                for (int k = 0; ref && k < at->rows; k++)
-                    shared += (double)s->square[(size_t)i * at->rows + k] * ref[k];
-                current -= s->noise[(size_t)i * noise_pitch(g) + offset + (size_t)(ohm_packed_columns(g) + ct)] * sqrt(shared);
-            }
-            double dsum = weight * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
-            chain out = through_adc(r, &c, current, variance, r->read_noise || r->adc_noise > 0.0f ? s->noise[z] : 0.0,
-                                    r->adc_noise > 0.0f ? (r->read_noise ? s->noise2[z] : s->noise[z]) : 0.0, dsum);
-            s->current[to] = (float)out.dcurrent;
-            s->variance[to] = (float)out.dvariance;
-        }
+    for (int ct = 0; ct < g->column_tiles; ct++) {
+        int from = ct * g->tile_columns, to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
+        common_current(j, s, at, offset, ct);
+        (j->r->static_errors ? chain_general : chain_plain)(j, s, at, offset, from, to, ohm_packed_position(g, from));
     }
 }
 
@@ -464,7 +488,7 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
     if (j->r->read_cells)
         multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->square, at->rows, s->variance, g->n, 1.0f, p->dvariance + base, g->n);
     float *johnson = p->djohnson + ((size_t)at->array * g->tiles + at->tile) * g->n;
-    for (int i = 0; i < at->count && j->johnson_scale > 0.0; i++)
+    for (int i = 0; i < at->count; i++)
         for (int n = 0; n < g->n; n++)
             johnson[n] += (float)(j->johnson_scale * s->variance[(size_t)i * g->n + n]);
     for (int ct = 0; ct < g->column_tiles && !g->differential; ct++)
@@ -494,10 +518,7 @@ static void read_backward(const job *j, const memory *s, const place *at, const 
     }
     if (r->read_noise || r->adc_noise > 0.0f)
         draw_read(j, s, at, &offset);
-    if (r->adc_bits > 0 && !r->static_errors && !r->read_noise && r->adc_noise <= 0.0f)
-        clip_chain(j, s, at);
-    else
-        convert_chain(j, s, at, offset);
+    convert_chain(j, s, at, offset);
     if (!g->differential)
         reference_chain(j, s, at, offset);
     if (at->plane == 0 && j->d->dx)
@@ -571,13 +592,12 @@ static void merge(const job *j, const partial *parts, int groups)
 void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
                       void *scratch)
 {
-    job j = {.d = d, .g = g, .r = r, .w = w, .johnson_scale = johnson_scale};
+    job j = {d, g, r, w, johnson_scale};
     partial parts[GROUPS_MOST];
     memory unused;
     int groups = group_count(d->m);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
     size_t bytes = carve_partial(parts, g, base), each = carve_memory(&unused, g, NULL);
-    set_slopes(&j);
     memset(base, 0, bytes * (size_t)groups);
     for (int i = 0; i < groups; i++, base += bytes)
         carve_partial(&parts[i], g, base);
