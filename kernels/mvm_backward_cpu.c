@@ -15,11 +15,16 @@
 enum { BLOCK = 64, GROUPS_MOST = 4, GROUP_ROWS_LEAST = 64, ALIGN = 64 };
 
 typedef struct {
+    float level[256], slope[256]; /* drive of a code, and its derivative by the code */
+} drive_table;
+
+typedef struct {
     const ohm_mvm_gradient *d;
     const ohm_geometry *g;
     const ohm_read *r;
     const ohm_tiles *w;
     double johnson_scale;
+    drive_table table[16];        /* [phases·planes] */
 } job;
 
 typedef struct { /* of one group */
@@ -167,22 +172,29 @@ static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place 
         ohm_normals_fast(z, ldz, first, (size_t)at->count, transform, per_sample, &stream);
 }
 
-/* Codes of whole numbers without DAC noise: 256 cases, looked up. */
+/* Codes of whole numbers without DAC noise: 256 cases a phase and plane. */
+static void tabulate(job *j)
+{
+    const ohm_geometry *g = j->g;
+    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+    for (int i = 0; i < g->phases * g->planes; i++)
+        for (int code = 0; code < 256; code++) {
+            place at = {.phase = i / g->planes, .plane = i % g->planes};
+            double d, value = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
+            j->table[i].level[code] = (float)cell_of(j, dac_of(j, value, &at, &d), &d);
+            j->table[i].slope[code] = (float)d;
+        }
+}
+
 static void drive_codes(const job *j, const memory *s, const place *at)
 {
-    float level[256], slope[256];
-    int is_signed = j->g->drive == OHM_DRIVE_TWO_PHASE || j->g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
-    for (int code = 0; code < 256; code++) {
-        double d, value = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
-        level[code] = (float)cell_of(j, dac_of(j, value, at, &d), &d);
-        slope[code] = (float)d;
-    }
+    const drive_table *table = &j->table[at->phase * j->g->planes + at->plane];
     for (int i = 0; i < at->count; i++) {
         const uint8_t *codes = j->d->x_u + (size_t)(at->first + i) * j->d->ldx + at->begin;
         float *x = s->x + (size_t)i * at->rows, *to = s->slope + (size_t)i * at->rows;
         for (int k = 0; k < at->rows; k++) {
-            x[k] = level[codes[k]];
-            to[k] = slope[codes[k]];
+            x[k] = table->level[codes[k]];
+            to[k] = table->slope[codes[k]];
         }
     }
 }
@@ -592,7 +604,7 @@ static void merge(const job *j, const partial *parts, int groups)
 void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
                       void *scratch)
 {
-    job j = {d, g, r, w, johnson_scale};
+    job j = {.d = d, .g = g, .r = r, .w = w, .johnson_scale = johnson_scale};
     partial parts[GROUPS_MOST];
     memory unused;
     int groups = group_count(d->m);
@@ -601,6 +613,7 @@ void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const oh
     memset(base, 0, bytes * (size_t)groups);
     for (int i = 0; i < groups; i++, base += bytes)
         carve_partial(&parts[i], g, base);
+    tabulate(&j);
 #pragma omp parallel
     {
         memory s;
