@@ -500,7 +500,7 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
     if (j->r->read_cells)
         multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->square, at->rows, s->variance, g->n, 1.0f, p->dvariance + base, g->n);
     float *johnson = p->djohnson + ((size_t)at->array * g->tiles + at->tile) * g->n;
-    for (int i = 0; i < at->count; i++)
+    for (int i = 0; i < at->count && j->johnson_scale > 0.0; i++)
         for (int n = 0; n < g->n; n++)
             johnson[n] += (float)(j->johnson_scale * s->variance[(size_t)i * g->n + n]);
     for (int ct = 0; ct < g->column_tiles && !g->differential; ct++)
