@@ -56,7 +56,9 @@ static int all_finite(const float *x, size_t count)
 static ohm_status store(ohm_safetensors *file, const char *name, const ohm_parameter *parameter, float *from)
 {
     if (!all_finite(from, parameter->count))
-        return OHM_FAIL(OHM_ERR_DATA, "%s is no longer finite: training has diverged; go back to the last checkpoint and lower train.lr or set train.clip_norm", name);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "%s is no longer finite: training has diverged; go back to the last checkpoint and lower train.lr "
+                        "or set train.clip_norm", name);
     float *data = ohm_safetensors_find(file, name)->data;
     if (parameter->conv)
         transpose_conv(data, from, parameter->shape, 1);
@@ -141,7 +143,8 @@ static ohm_status make_file(ohm_safetensors **file, const named_part *parts, int
     if (text && rows) {
         const ohm_metadata metadata[] = {
             {"ohmgrad.architecture", ohm_network_architecture(network)->name},
-            {"ohmgrad.config", text}, {"ohmgrad.seed", seed}, {"ohmgrad.step", step}, {"ohmgrad.evaluated", evaluated}, {"ohmgrad.metrics_bytes", metrics},
+            {"ohmgrad.config", text}, {"ohmgrad.seed", seed}, {"ohmgrad.step", step},
+            {"ohmgrad.evaluated", evaluated}, {"ohmgrad.metrics_bytes", metrics},
             {"ohmgrad.best_accuracy", best},
             {"ohmgrad.loss_sum", loss}, {"ohmgrad.correct", correct}, {"ohmgrad.images", images}};
         for (int i = 0; i < count; i++) {
@@ -202,7 +205,8 @@ static ohm_status read_state(const ohm_safetensors *file, ohm_train_state *state
     OHM_TRY(read_number(file, "ohmgrad.images", &images, path));
     OHM_TRY(read_number(file, "ohmgrad.best_accuracy", &state->best_accuracy, path));
     OHM_TRY(read_number(file, "ohmgrad.loss_sum", &state->loss_sum, path));
-    if (!(step >= 0 && step < 0x1p53 && evaluated >= -1 && evaluated <= step && metrics >= 0 && metrics < 0x1p53 && correct >= 0 && correct <= images && images < 0x1p53))
+    if (!(step >= 0 && step < 0x1p53 && evaluated >= -1 && evaluated <= step &&
+          metrics >= 0 && metrics < 0x1p53 && correct >= 0 && correct <= images && images < 0x1p53))
         return OHM_FAIL(OHM_ERR_DATA, "%s: the training state in the metadata is impossible", path);
     state->step = (int64_t)step;
     state->evaluated = (int64_t)evaluated;
