@@ -48,6 +48,19 @@ static inline int ohm_arrays(const ohm_geometry *g)
     return g->differential && g->digital ? 2 : 1;
 }
 
+/* Columns of cells whose currents meet in one conversion: both of an analog pair. */
+static inline int ohm_columns_seen(const ohm_geometry *g)
+{
+    return g->differential && !g->digital ? 2 : 1;
+}
+
+/* Conductance (levels) of the unused cells of one column of tile t: at G_min, their rows grounded,
+ * they carry no signal, but thermal noise. */
+static inline double ohm_idle_conductance(const ohm_geometry *g, int t)
+{
+    return g->pedestal * (g->tile_rows - (ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t)));
+}
+
 /* A unipolar ADC sees single-ended currents of non-negative drive. */
 static inline int ohm_bipolar(const ohm_geometry *g)
 {

@@ -178,7 +178,7 @@ static void read_tile(const context *c, const read_at *at, double weight, double
     const ohm_read *r = c->r;
     const ohm_crossbar *cells = c->cells;
     int np = ohm_packed_columns(g), pitch = ohm_tile_pitch(g), arrays = ohm_arrays(g);
-    double johnson = cells->johnson_scale ? *cells->johnson_scale : 0.0, unused;
+    double johnson = cells->johnson_scale ? *cells->johnson_scale : 0.0, unused, idle = ohm_idle_conductance(g, at->tile);
     const float *lsb = r->lsb ? r->lsb + ((size_t)at->plane * g->slices + at->slice) * (r->lsb_per_column ? g->n : 1) : NULL;
     draw_read(c, c->normals, OHM_SITE_READ, at->index);
     draw_read(c, c->adc_normals, OHM_SITE_ADC_NOISE, at->index);
@@ -193,11 +193,11 @@ static void read_tile(const context *c, const read_at *at, double weight, double
             column minus = column_at(c, at, 1, n);
             add_column(c, at, &minus, -1.0, &current, &variance, &conductance);
         }
-        variance += johnson * conductance;
+        variance += johnson * (conductance + ohm_columns_seen(g) * idle);
         if (!g->differential) {
             column reference = reference_at(c, at, ct);
             add_column(c, at, &reference, 1.0, &ref, &ref_variance, &ref_conductance);
-            ref_variance += johnson * ref_conductance;
+            ref_variance += johnson * (ref_conductance + idle);
             if (g->digital) {
                 column_error e = {cells->ref_gain ? cells->ref_gain[ref_error] : 0.0, cells->ref_offset ? cells->ref_offset[ref_error] : 0.0,
                                   cells->ref_s_shape ? cells->ref_s_shape[ref_error] : 0.0};

@@ -70,6 +70,12 @@ double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t ele
 /* z of N(0,1) truncated to ±tolerance from an untruncated one, by inverse CDF. */
 double ohm_truncate_normal(double z, double tolerance);
 
+/* A cell stuck at a random level: all levels equally likely. uniform in (0,1). */
+static inline double ohm_stuck_level(const ohm_programming *p, double uniform)
+{
+    return p->g_min + floor(uniform * (rint(p->g_max - p->g_min) + 1.0));
+}
+
 /* Element index of a cell, and of a reference cell of offset weights. */
 static inline uint64_t ohm_cell_element(const ohm_geometry *g, int slice, int sign, int k, int n)
 {

@@ -226,8 +226,9 @@ static void program_part(const job *j, const block *b, part at, int rows_most)
     const ohm_geometry *g = j->g;
     int arrays = ohm_arrays(g), np = ohm_packed_columns(g), start = ohm_packed_position(g, at.first);
     size_t columns = (size_t)at.columns;
-    double ref_johnson = 0.0;
-    memset(b->johnson, 0, 3 * columns * sizeof *b->johnson);
+    double ref_johnson = j->johnson_scale * ohm_idle_conductance(g, at.tile);
+    for (size_t c = 0; c < (size_t)arrays * columns; c++)
+        b->johnson[c] = ref_johnson * ohm_columns_seen(g);
     for (at.from = 0; at.from < at.rows; at.from += rows_most) {
         at.count = at.rows - at.from < rows_most ? at.rows - at.from : rows_most;
         write_cells(j, b, &at);

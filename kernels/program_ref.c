@@ -118,7 +118,7 @@ double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t ele
         else if (u < p->stuck_off + p->stuck_on)
             g = p->g_max;
         else
-            g = p->g_min + (p->g_max - p->g_min) * ohm_stream_uniform(&fault, 2 * element + 1);
+            g = ohm_stuck_level(p, ohm_stream_uniform(&fault, 2 * element + 1));
     }
     if (slope)
         *slope = d;

@@ -160,7 +160,7 @@ static void stick(run *r)
         if (u >= random)
             continue;
         r->slope[i] = 0.0;
-        r->g[i] = u < off ? p->g_min : u < on ? p->g_max : p->g_min + (p->g_max - p->g_min) * ohm_stream_uniform(&s, 2 * e + 1);
+        r->g[i] = u < off ? p->g_min : u < on ? p->g_max : ohm_stuck_level(p, ohm_stream_uniform(&s, 2 * e + 1));
     }
 }
 
