@@ -63,10 +63,17 @@ void physics_cells(double *g, const char *settings, int level, int count, const 
 
 void physics_open(physics_session *s, const char *settings, int m, int k, int n)
 {
+    ohm_hardware hardware;
+    fixture_hardware(&hardware, settings);
+    physics_open_chip(s, &hardware, m, k, n);
+}
+
+void physics_open_chip(physics_session *s, const ohm_hardware *hardware, int m, int k, int n)
+{
     size_t count;
     memset(s, 0, sizeof *s);
     fixture_layer_make(&s->layer, m, k, n);
-    fixture_hardware(&s->hardware, settings);
+    s->hardware = *hardware;
     OHM_OK_OR_FAIL(ohm_noisy_create(&s->noisy, &s->hardware, k, n, 3));
     s->pass.state = malloc(ohm_noisy_state_bytes(s->noisy, 0));
     s->pass.scratch = malloc(ohm_noisy_scratch_bytes(s->noisy, m, 0));

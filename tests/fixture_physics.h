@@ -30,6 +30,7 @@ typedef struct {
 } physics_session;
 
 void physics_open(physics_session *s, const char *settings, int m, int k, int n);
+void physics_open_chip(physics_session *s, const ohm_hardware *hardware, int m, int k, int n);
 /* One forward pass into layer.y; pass.moment, training and calibrating as they stand. */
 void physics_pass(physics_session *s);
 void physics_close(physics_session *s);
