@@ -187,9 +187,3 @@ double physics_cdf_truncated(double x, const void *context)
     double t = *(const double *)context, low = normal_cdf(-t);
     return x <= -t ? 0.0 : x >= t ? 1.0 : (normal_cdf(x) - low) / (1.0 - 2.0 * low);
 }
-
-double physics_cdf_uniform(double x, const void *context)
-{
-    const double *c = context;
-    return x < c[0] ? 0.0 : x > c[1] ? 1.0 : (x - c[0]) / (c[1] - c[0]);
-}

@@ -50,7 +50,5 @@ double physics_correlation(const double *x, const double *y, size_t n);
 /* CDF of |mean + sd·z| and of N(0,1) truncated to ±tolerance; context: double[2], double[1]. */
 double physics_cdf_folded(double x, const void *context);
 double physics_cdf_truncated(double x, const void *context);
-/* CDF of a uniform variable between context[0] and context[1]. */
-double physics_cdf_uniform(double x, const void *context);
 
 #endif

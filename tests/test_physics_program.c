@@ -219,21 +219,18 @@ static const char faulty[] = "faults.stuck_off=0.1 faults.stuck_on=0.05 faults.s
 
 OHM_TEST(physics_program, stuck_cells_have_their_shares_and_values)
 {
-    double *g = cells(faulty, 50, &moment), *random = malloc(CELLS * sizeof *random), g0 = target(faulty, 50);
-    int off = 0, on = 0, other = 0;
-    for (int i = 0; i < CELLS; i++)
-        if (fabs(g[i] - 5.0) < 1e-9)
-            off++;
-        else if (fabs(g[i] - 25.0) < 1e-9)
-            on++;
-        else if (fabs(g[i] - g0) > 1e-9)
-            random[other++] = g[i];
-    ck_assert(physics_binomial_z(off, CELLS, 0.1) < 5.0);
-    ck_assert(physics_binomial_z(on, CELLS, 0.05) < 5.0);
-    ck_assert(physics_binomial_z(other, CELLS, 0.2) < 5.0);
-    OHM_ASSERT(ohm_compare_ks(random, (size_t)other, physics_cdf_uniform, ((const double[]){5.0, 25.0}), OHM_ALPHA));
+    double *g = cells(faulty, 50, &moment);
+    int count[128] = {0};
+    for (int i = 0; i < CELLS; i++) {
+        double level = (g[i] - 5.0) / (20.0 / 127);
+        ck_assert_msg(fabs(level - rint(level)) < 1e-9 && level > -0.5 && level < 127.5, "cell %d is at level %g", i, level);
+        count[(int)rint(level)]++;
+    }
+    for (int level = 0; level < 128; level++) { /* a random level is any of the 128 */
+        double p = 0.2 / 128 + (level == 0 ? 0.1 : level == 127 ? 0.05 : level == 50 ? 0.65 : 0.0);
+        ck_assert_msg(physics_binomial_z(count[level], CELLS, p) < 5.5, "level %d: %d of %d, probability %g", level, count[level], CELLS, p);
+    }
     free(g);
-    free(random);
 }
 
 /* They belong to the chip, and neither vary, drift nor feel the temperature. */
@@ -251,15 +248,15 @@ OHM_TEST(physics_program, stuck_cells_stay_as_they_are)
             same += fabs(old[i] - plain[i]) < 1e-9;
         } else
             apart += fabs(old[i] - g0) > 1e-9;
-    ck_assert(physics_binomial_z(stuck, CELLS, 0.35) < 5.0);
+    ck_assert(physics_binomial_z(stuck, CELLS, 0.15 + 0.2 * 127 / 128) < 5.0);
     ck_assert_int_eq(same, stuck);
-    ck_assert_int_eq(apart, CELLS - stuck);
+    ck_assert(physics_binomial_z(CELLS - stuck - apart, CELLS, 0.2 / 128) < 5.0); /* stuck at level 50 by chance */
     later.chip = 2;
     double *another = cells(faulty, 50, &later);
     int both = 0;
     for (int i = 0; i < CELLS; i++)
         both += fabs(another[i] - g0) > 1e-9 && fabs(plain[i] - g0) > 1e-9;
-    ck_assert(physics_binomial_z(both, CELLS, 0.35 * 0.35) < 5.0);
+    ck_assert(physics_binomial_z(both, CELLS, pow(0.15 + 0.2 * 127 / 128, 2)) < 5.0);
     free(plain);
     free(old);
     free(another);

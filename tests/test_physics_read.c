@@ -189,18 +189,25 @@ OHM_TEST(physics_read, drawn_per_read)
 
 /* ---- Johnson noise ------------------------------------------------------------------------------- */
 
-/* Variance 4kTB·(conductance of both columns) in A^2, whatever the voltage. */
+/* Siemens of a pair of columns: K cells each, and two unused rows of a tile of six at G_min. */
+#define SIX_ROWS " tile.rows=6 "
+static double siemens_of(const char *settings)
+{
+    double sum = 2 * 2 * physics_target_us(settings, 0);
+    for (int k = 0; k < K; k++)
+        sum += physics_target_us(settings, (int)fabsf(weight[k])) + physics_target_us(settings, 0);
+    return 1e-6 * sum;
+}
+
+/* Variance 4kTB·(conductance of both columns) in A^2, whatever the voltage, unused cells included. */
 OHM_TEST(physics_read, johnson_noise_does_not_depend_on_the_voltage)
 {
     enum { M = 128, N = 256 };
     static const float still[K] = {0};
-    const char *settings = "temperature.johnson_bandwidth_hz=1e9 temperature.kelvin=400 temperature.reference_kelvin=400 cell.on_off=10";
+    const char *settings = "temperature.johnson_bandwidth_hz=1e9 temperature.kelvin=400 temperature.reference_kelvin=400 cell.on_off=10" SIX_ROWS;
     char text[TEXT];
     snprintf(text, sizeof text, PHYSICS_ONE_READ "%s", settings);
-    double siemens = 0.0, unit_a = physics_unit_ua(text) * 1e-6;
-    for (int k = 0; k < K; k++)
-        siemens += 1e-6 * (physics_target_us(text, (int)fabsf(weight[k])) + physics_target_us(text, 0));
-    double sd = sqrt(4 * 1.380649e-23 * 400 * 1e9 * siemens) / unit_a;
+    double sd = sqrt(4 * 1.380649e-23 * 400 * 1e9 * siemens_of(text)) / (physics_unit_ua(text) * 1e-6);
     for (int i = 0; i < 2; i++) {
         double *error = errors(settings, M, N, i ? drive : still, weight);
         OHM_ASSERT(ohm_compare_normal(error, M * N, 0, sd, OHM_ALPHA));
@@ -214,12 +221,10 @@ OHM_TEST(physics_read, gaussians_before_the_adc_add)
 {
     enum { M = 128, N = 256 };
     char settings[TEXT / 2], text[TEXT];
-    const char *noise = "read.model=constant read.sigma=0.02 temperature.johnson_bandwidth_hz=1e10 cell.on_off=10";
+    const char *noise = "read.model=constant read.sigma=0.02 temperature.johnson_bandwidth_hz=1e10 cell.on_off=10" SIX_ROWS;
     snprintf(text, sizeof text, PHYSICS_ONE_READ "%s", noise);
-    double lsb = 30.0, unit_a = physics_unit_ua(text) * 1e-6, siemens = 0.0;
-    for (int k = 0; k < K; k++)
-        siemens += 1e-6 * (physics_target_us(text, (int)fabsf(weight[k])) + physics_target_us(text, 0));
-    double johnson = 4 * 1.380649e-23 * 300 * 1e10 * siemens / (unit_a * unit_a);
+    double lsb = 30.0, unit_a = physics_unit_ua(text) * 1e-6;
+    double johnson = 4 * 1.380649e-23 * 300 * 1e10 * siemens_of(text) / (unit_a * unit_a);
     double variance = variance_of(noise, constant) + johnson + lsb * lsb * (6.0 * 6.0 + 1.0 / 12);
     snprintf(settings, sizeof settings, "%s adc.bits=12 adc.noise_lsb=6 adc.range=%.17g", noise, lsb * 2047 * unit_a * 1e6);
     double *error = errors(settings, M, N, drive, weight);
