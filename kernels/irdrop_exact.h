@@ -1,0 +1,40 @@
+/* Exact IR drop: one matrix G_eff holds the nodal solution of a passive tile for every input,
+ * I = Vᵀ·G_eff. Computed by marching along the bit lines ("shooting"): all C bit-line terminals at
+ * once, numerator N (currents into the sources) and denominator E (terminal voltages) kept apart,
+ * G_eff = N·E⁻¹ by reciprocity. 11·R·C² + (2/3)·C³ + 2·R·C² flop. Steep tiles are renormalised on the
+ * way; without that the march loses every digit once R·sqrt(r·g_max) passes about 15. */
+#ifndef OHM_KERNELS_IRDROP_EXACT_H
+#define OHM_KERNELS_IRDROP_EXACT_H
+
+#include <stddef.h>
+
+#include "kernels/irdrop.h"
+
+/* A tile as it is wired; conductance times resistance is dimensionless. */
+typedef struct {
+    int rows, columns;
+    ohm_wires wires;
+} ohm_crosspoint;
+
+typedef enum {
+    OHM_SOLVE_OK,
+    OHM_SOLVE_SINGULAR,  /* no unique solution: the terminal matrix cannot be inverted */
+    OHM_SOLVE_NOT_FINITE /* a conductance or resistance was negative or no number, or the result overflowed */
+} ohm_solve_status;
+
+typedef struct {
+    int renormalised; /* how often the march was renormalised */
+} ohm_solve_report;
+
+/* g, g_eff: [rows][columns]; g_eff may be g. scratch: the bytes of the matching function, 64-byte aligned.
+ * report may be NULL. Works in the calling thread: callers put threads over tiles. */
+ohm_solve_status ohm_irdrop_exact_f32(float *g_eff, const float *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
+ohm_solve_status ohm_irdrop_exact_f64(double *g_eff, const double *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
+size_t ohm_irdrop_exact_bytes_f32(const ohm_crosspoint *tile);
+size_t ohm_irdrop_exact_bytes_f64(const ohm_crosspoint *tile);
+
+/* The definition: Kirchhoff's equations of all 2·rows·columns nodes in dense double, one input at a
+ * time. For tests: O((rows·columns)³). Allocates; OHM_SOLVE_SINGULAR also when memory runs out. */
+ohm_solve_status ohm_irdrop_nodal_ref(double *g_eff, const double *g, const ohm_crosspoint *tile);
+
+#endif
