@@ -115,7 +115,8 @@ static size_t calibration_bytes(const analog *a)
 static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
 {
     const analog *a = self;
-    ohm_programming p = {.ir = a->shape.hardware->ir_drop.model == OHM_IR_CLOSED_FORM, .physical_columns = a->shape.hardware->tile.cols};
+    ohm_programming p;
+    ohm_device_programming(&p, &a->g, &a->shape, &(ohm_chip_moment){0});
     size_t bytes = ohm_mvm_scratch_bytes(&a->g), rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
     if (a->per_cell)
         bytes = most(bytes, rows * ((size_t)a->g.k + a->g.n) * sizeof(double) +
@@ -134,8 +135,6 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
 static ohm_status create(void **self, const ohm_chip_shape *shape)
 {
     const ohm_hardware *hw = shape->hardware;
-    if (hw->ir_drop.model == OHM_IR_EXACT)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' is not built yet: use closed_form or none");
     if (hw->weight.encoding == OHM_WEIGHT_OFFSET && hw->tile.cols < 2)
         return OHM_FAIL(OHM_ERR_CONFIG, "tile.cols: %d leaves no column beside the reference of offset weights: use at least 2", hw->tile.cols);
     analog *a = calloc(1, sizeof *a);
@@ -261,22 +260,25 @@ static void read_compensation(const analog *a, state *s, double *sums, uint8_t *
 
 /* ---- Programming ----------------------------------------------------------------------------- */
 
-static void program_cells(const analog *a, state *s, const ohm_program_args *args, double time_s, const uint8_t *ref_level, char *scratch)
+static ohm_status program_cells(const analog *a, state *s, const ohm_program_args *args, double time_s, const uint8_t *ref_level, char *scratch)
 {
     ohm_chip_moment moment = args->moment;
     moment.time_s = time_s;
     ohm_device_programming(&s->programming, &a->g, &a->shape, &moment);
     ohm_device_read_law(&s->law, &a->g, a->shape.hardware, time_s);
-    if (!a->per_cell) {
-        ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g, &s->programming, &s->law, s->johnson, args->w_split,
-                        ref_level, scratch);
-        return;
-    }
-    size_t cells = (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n;
-    double *level = (double *)(void *)scratch;
-    for (size_t i = 0; i < cells; i++)
-        level[i] = args->w_split[i];
-    ohm_program_ref(&s->cells, &a->g, &s->programming, &s->law, level, ref_level);
+    ohm_solve_status status;
+    if (a->per_cell) {
+        size_t cells = (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n;
+        double *level = (double *)(void *)scratch;
+        for (size_t i = 0; i < cells; i++)
+            level[i] = args->w_split[i];
+        status = ohm_program_ref(&s->cells, &a->g, &s->programming, &s->law, level, ref_level);
+    } else
+        status = ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g, &s->programming, &s->law, s->johnson,
+                                 args->w_split, ref_level, scratch);
+    if (status != OHM_SOLVE_OK)
+        return OHM_FAIL(OHM_ERR_DATA, "chip of layer %u: the wires of a tile have no finite solution: check ir_drop.r_* and cell.g_max_us", a->shape.layer);
+    return OHM_OK;
 }
 
 static void draw_column_errors(const analog *a, state *s)
@@ -370,6 +372,8 @@ static ohm_status program(void *self, const ohm_program_args *args)
     uint8_t ref_level[8] = {0}, *codes;
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
+    if (args->want_gradient && a->shape.hardware->ir_drop.model == OHM_IR_EXACT)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' has no gradient yet: use closed_form, or train.mode nograd or detach");
     memset(s, 0, sizeof *s);
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
@@ -382,10 +386,10 @@ static ohm_status program(void *self, const ohm_program_args *args)
     reference_levels(ref_level, a);
     int compensate = a->shape.hardware->retention.compensation != OHM_COMPENSATION_NONE && args->moment.time_s > 0.0;
     if (compensate) {
-        program_cells(a, s, args, 0.0, ref_level, rest);
+        OHM_TRY(program_cells(a, s, args, 0.0, ref_level, rest));
         read_compensation(a, s, sums, codes, rest);
     }
-    program_cells(a, s, args, args->moment.time_s, ref_level, rest);
+    OHM_TRY(program_cells(a, s, args, args->moment.time_s, ref_level, rest));
     if (compensate) {
         double *now = sums + (size_t)CALIBRATION_ROWS * a->g.n;
         read_compensation(a, s, now, codes, rest);

@@ -211,7 +211,7 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
     p->per_chip = (ohm_stream){.key = {moment->seed, moment->chip}, .where = shape->layer, .step = 0};
     p->per_time = (ohm_stream){.key = {moment->seed, moment->chip}, .where = where,
                                .step = moment->step * 2654435761u ^ time_word(moment->time_s)};
-    p->ir = hw->ir_drop.model == OHM_IR_CLOSED_FORM;
+    p->ir = hw->ir_drop.model == OHM_IR_EXACT ? OHM_WIRES_EXACT : hw->ir_drop.model == OHM_IR_CLOSED_FORM ? OHM_WIRES_CLOSED : OHM_WIRES_NONE;
     p->interleaved = g->differential && hw->tile.pair == OHM_PAIR_INTERLEAVED;
     p->physical_rows = hw->tile.rows;
     p->physical_columns = hw->tile.cols;

@@ -233,11 +233,12 @@ static ohm_status check_time(const ohm_hardware *h)
         h->retention.model == OHM_RETENTION_NONE)
         REFUSE("key 'retention.compensation': there is no drift to compensate; set "
                "retention.model, or compensation to none");
-    if (h->ir_drop.model == OHM_IR_CLOSED_FORM && h->ir_drop.zero_input == OHM_ZERO_GATED)
+    if (h->ir_drop.model != OHM_IR_NONE && h->ir_drop.zero_input == OHM_ZERO_GATED)
         REFUSE("key 'ir_drop.zero_input': cutting rows off makes wires depend on the input, which "
-               "closed_form cannot follow; set it to grounded");
-    if (h->ir_drop.model == OHM_IR_EXACT)
-        REFUSE("key 'ir_drop.model': 'exact' is not built yet; use closed_form or none");
+               "one effective conductance cannot follow; set it to grounded");
+    if (h->ir_drop.model == OHM_IR_EXACT && h->cell.iv != OHM_IV_LINEAR)
+        REFUSE("key 'ir_drop.model': 'exact' solves linear cells only so far; set cell.iv to linear, or "
+               "use closed_form");
     return OHM_OK;
 }
 

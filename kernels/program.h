@@ -7,6 +7,7 @@
 #define OHM_KERNELS_PROGRAM_H
 
 #include "kernels/irdrop.h"
+#include "kernels/irdrop_exact.h"
 #include "kernels/mvm.h"
 
 /* What a device does at one target level; d_ = derivative by the level. */
@@ -17,6 +18,7 @@ typedef struct {
 } ohm_level;
 
 typedef enum { OHM_KEEP_NONE, OHM_KEEP_POWER, OHM_KEEP_LOGARITHMIC } ohm_keep;
+typedef enum { OHM_WIRES_NONE, OHM_WIRES_CLOSED, OHM_WIRES_EXACT } ohm_wire_model;
 typedef enum { OHM_FLICKER_NONE, OHM_FLICKER_NANDAKUMAR, OHM_FLICKER_HERMES } ohm_flicker;
 
 typedef struct {
@@ -36,7 +38,7 @@ typedef struct {
     int thermal;
     double stuck_off, stuck_on, stuck_random;
     ohm_stream per_program, per_chip, per_time; /* site is set per draw */
-    int ir;                   /* 0 none, 1 closed form */
+    int ir;                   /* ohm_wire_model */
     int interleaved;
     ohm_wires wires;
     int physical_rows, physical_columns; /* of a tile, for the wires */
@@ -88,12 +90,12 @@ static inline uint64_t ohm_ref_element(const ohm_geometry *g, int slice, int k, 
 
 /* w_split [slices][signs][k][n] levels; ref_level[slices]: level of the reference column (offset
  * weights). Fills tiles->w, variance, johnson, ref, ref_variance, ref_johnson where not NULL, and
- * gradient (may be NULL). johnson_scale: (digit·level)^2 per level of a column's conductance. */
-void ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
+ * gradient (may be NULL). Fails only where the wires of a tile have no solution. johnson_scale: (digit·level)^2 per level of a column's conductance. */
+ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
                      const ohm_read_law *read, double johnson_scale, const uint8_t *w_split, const uint8_t *ref_level, void *scratch);
 size_t ohm_program_scratch_bytes(const ohm_geometry *g, const ohm_programming *p);
 /* level [slices][signs][k][n] real. Fills cells->g, variance, g_ref, variance_ref. */
-void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
+ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level);
 /* Static errors of ADC columns: count exact normals times sigma (plus mean). */
 void ohm_column_errors(float *out, size_t count, double mean, double sigma, const ohm_stream *stream, uint32_t site, uint64_t first);

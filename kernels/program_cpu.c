@@ -47,7 +47,10 @@ typedef struct {
     double *before, *after, *slope; /* [signs][rows][columns] */
     double *ref_before, *ref_after; /* [rows] */
     double *johnson;                /* [signs + 1][columns] */
-    double *tile, *wires;           /* a physical tile and the wires' scratch */
+    double *tile, *wires;           /* a physical tile and the scratch of the closed form */
+    float *single;                  /* the tile in float, and */
+    char *solver;                   /* the scratch of the exact solution */
+    ohm_solve_status status;
 } block;
 
 typedef struct {
@@ -73,14 +76,21 @@ static int block_columns(const ohm_geometry *g, const ohm_programming *p)
     return p->ir || columns < COLUMNS_MOST ? columns : COLUMNS_MOST;
 }
 
+static ohm_crosspoint physical_tile(const ohm_programming *p)
+{
+    return (ohm_crosspoint){.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+}
+
 static size_t carve(block *b, const ohm_geometry *g, const ohm_programming *p, char *base)
 {
     size_t used = 0, rows = (size_t)block_rows(g, p), columns = (size_t)block_columns(g, p);
-    size_t cells = (g->differential ? 2 : 1) * rows * columns, physical = p->ir ? rows * (size_t)p->physical_columns : 0;
+    size_t cells = (g->differential ? 2 : 1) * rows * columns, physical = p->ir ? (size_t)p->physical_rows * p->physical_columns : 0;
+    ohm_crosspoint exact = physical_tile(p);
+    int solves = p->ir == OHM_WIRES_EXACT;
 #define TAKE(field, count)                                                                         \
     do {                                                                                           \
-        b->field = base ? (double *)(void *)(base + used) : NULL;                                  \
-        used += ((count) * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;                            \
+        b->field = base ? (void *)(base + used) : NULL;                                            \
+        used += ((count) * sizeof *b->field + ALIGN - 1) / ALIGN * ALIGN;                          \
     } while (0)
     TAKE(before, cells);
     TAKE(after, cells);
@@ -89,7 +99,9 @@ static size_t carve(block *b, const ohm_geometry *g, const ohm_programming *p, c
     TAKE(ref_after, rows);
     TAKE(johnson, 3 * columns);
     TAKE(tile, physical);
-    TAKE(wires, p->ir ? physical + 3 * (size_t)p->physical_columns : 0);
+    TAKE(wires, p->ir == OHM_WIRES_CLOSED ? physical + 3 * (size_t)p->physical_columns : 0);
+    TAKE(single, solves ? physical : 0);
+    TAKE(solver, solves ? ohm_irdrop_exact_bytes_f32(&exact) : 0);
 #undef TAKE
     return used;
 }
@@ -116,8 +128,26 @@ static void write_cells(const job *j, const block *b, const part *at)
     }
 }
 
+/* What the wires leave of the physical tile in b->tile, of which `used` rows are driven: unused rows
+ * are grounded, which the closed form knows and the exact solution sees as cells at G_min. */
+static void pass_wires(const ohm_programming *p, block *b, int used)
+{
+    int rows = p->physical_rows, columns = p->physical_columns;
+    if (p->ir == OHM_WIRES_CLOSED) {
+        ohm_irdrop_closed(b->tile, b->tile, used, columns, rows - used, &p->wires, b->wires);
+        return;
+    }
+    ohm_crosspoint exact = physical_tile(p);
+    for (size_t i = 0; i < (size_t)rows * columns; i++)
+        b->single[i] = (float)b->tile[i];
+    ohm_solve_status status = ohm_irdrop_exact_f32(b->single, b->single, &exact, b->solver, NULL);
+    b->status = status == OHM_SOLVE_OK ? b->status : status;
+    for (size_t i = 0; i < (size_t)rows * columns; i++)
+        b->tile[i] = fmax(b->single[i], 0.0);
+}
+
 /* after = what the wires leave of before. Separate arrays pass one by one, a pair of columns together. */
-static void through_wires(const job *j, const block *b, const part *at)
+static void through_wires(const job *j, block *b, const part *at)
 {
     const ohm_geometry *g = j->g;
     const ohm_programming *p = j->p;
@@ -129,7 +159,7 @@ static void through_wires(const job *j, const block *b, const part *at)
         return;
     }
     for (int sign = 0; sign < signs; sign += step) {
-        for (size_t i = 0; i < (size_t)at->count * width; i++)
+        for (size_t i = 0; i < (size_t)p->physical_rows * width; i++)
             b->tile[i] = p->g_min;
         for (int s = 0; s < step; s++)
             for (int r = 0; r < at->count; r++)
@@ -137,7 +167,7 @@ static void through_wires(const job *j, const block *b, const part *at)
                     b->tile[(size_t)r * width + c * step + s] = b->before[(sign + s) * cells + (size_t)r * at->columns + c];
         for (int r = 0; r < at->count && !g->differential; r++)
             b->tile[(size_t)r * width + width - 1] = b->ref_before[r];
-        ohm_irdrop_closed(b->tile, b->tile, at->count, width, p->physical_rows - at->count, &p->wires, b->wires);
+        pass_wires(p, b, at->count);
         for (int s = 0; s < step; s++)
             for (int r = 0; r < at->count; r++)
                 for (int c = 0; c < at->columns; c++)
@@ -221,7 +251,7 @@ static void store_references(const job *j, const block *b, const part *at, doubl
 }
 
 /* Rows of one part of a tile, block by block. */
-static void program_part(const job *j, const block *b, part at, int rows_most)
+static void program_part(const job *j, block *b, part at, int rows_most)
 {
     const ohm_geometry *g = j->g;
     int arrays = ohm_arrays(g), np = ohm_packed_columns(g), start = ohm_packed_position(g, at.first);
@@ -254,7 +284,7 @@ static void program_part(const job *j, const block *b, part at, int rows_most)
         j->tiles->ref_johnson[((size_t)at.slice * g->tiles + at.tile) * g->column_tiles + at.column_tile] = (float)ref_johnson;
 }
 
-void ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
+ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
                      const ohm_read_law *read, double johnson_scale, const uint8_t *w_split, const uint8_t *ref_level, void *scratch)
 {
     job j = {tiles, gradient, g, p, read, johnson_scale, w_split, ref_level};
@@ -263,9 +293,10 @@ void ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_ge
     block unused;
     size_t bytes = carve(&unused, g, p, NULL);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
-#pragma omp parallel
+    int worst = OHM_SOLVE_OK;
+#pragma omp parallel reduction(max : worst)
     {
-        block b;
+        block b = {.status = OHM_SOLVE_OK};
         carve(&b, g, p, base + bytes * (size_t)omp_get_thread_num());
 #pragma omp for collapse(3) schedule(dynamic, 1)
         for (int slice = 0; slice < g->slices; slice++)
@@ -279,7 +310,9 @@ void ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_ge
                     if (left > 0)
                         program_part(&j, &b, at, rows_most);
                 }
+        worst = b.status;
     }
+    return (ohm_solve_status)worst;
 }
 
 void ohm_column_errors(float *out, size_t count, double mean, double sigma, const ohm_stream *stream, uint32_t site, uint64_t first)

@@ -192,16 +192,27 @@ static int physical_column(const place *at, int sign, int c)
     return at->p->interleaved ? 2 * c + sign : c;
 }
 
-static void through_wires(ohm_crossbar *cells, const place *at, int sign, double *tile, double *scratch)
+static ohm_solve_status pass_wires(const place *at, double *tile, void *scratch)
+{
+    const ohm_programming *p = at->p;
+    ohm_crosspoint exact = {.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+    if (p->ir == OHM_WIRES_EXACT)
+        return ohm_irdrop_exact_f64(tile, tile, &exact, scratch, NULL);
+    ohm_irdrop_closed(tile, tile, at->rows, p->physical_columns, p->physical_rows - at->rows, &p->wires, scratch);
+    return OHM_SOLVE_OK;
+}
+
+static ohm_solve_status through_wires(ohm_crossbar *cells, const place *at, int sign, double *tile, void *scratch)
 {
     const ohm_geometry *g = at->g;
     int width = at->p->physical_columns, signs = g->differential ? 2 : 1;
     int from = at->p->interleaved ? 0 : sign, to = at->p->interleaved ? signs : sign + 1;
-    for (size_t i = 0; i < (size_t)at->rows * width; i++)
+    for (size_t i = 0; i < (size_t)at->p->physical_rows * width; i++)
         tile[i] = at->p->g_min;
     for (int store = 0; store < 2; store++) {
-        if (store)
-            ohm_irdrop_closed(tile, tile, at->rows, width, at->p->physical_rows - at->rows, &at->p->wires, scratch);
+        ohm_solve_status status = store ? pass_wires(at, tile, scratch) : OHM_SOLVE_OK;
+        if (status != OHM_SOLVE_OK)
+            return status;
         for (int r = 0; r < at->rows; r++) {
             for (int s = from; s < to; s++)
                 for (int c = 0; c < at->columns; c++) {
@@ -216,6 +227,7 @@ static void through_wires(ohm_crossbar *cells, const place *at, int sign, double
             }
         }
     }
+    return OHM_SOLVE_OK;
 }
 
 static double scaled_variance(const ohm_read_law *read, double before, double after)
@@ -224,18 +236,23 @@ static double scaled_variance(const ohm_read_law *read, double before, double af
     return ohm_read_variance(read, before, NULL) * share * share;
 }
 
-void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
+ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level)
 {
     int signs = g->differential ? 2 : 1;
     size_t count = (size_t)g->slices * signs * g->k * g->n, refs = g->differential ? 0 : (size_t)g->slices * g->k * g->column_tiles;
     double *before = malloc((count + refs) * sizeof *before);
     size_t physical = (size_t)p->physical_rows * (p->ir ? p->physical_columns : 0);
-    double *tile = malloc((2 * physical + 3 * (size_t)p->physical_columns + 1) * sizeof *tile);
-    if (!before || !tile) {
+    ohm_crosspoint exact = {.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+    size_t solver = p->ir == OHM_WIRES_EXACT ? ohm_irdrop_exact_bytes_f64(&exact) : (physical + 3 * (size_t)p->physical_columns) * sizeof(double);
+    double *tile = malloc((physical + 1) * sizeof *tile);
+    void *scratch = aligned_alloc(64, (solver + 64) / 64 * 64);
+    ohm_solve_status status = before && tile && scratch ? OHM_SOLVE_OK : OHM_SOLVE_SINGULAR;
+    if (status != OHM_SOLVE_OK) {
         free(before);
         free(tile);
-        return;
+        free(scratch);
+        return status;
     }
     for (size_t i = 0; i < count; i++)
         cells->g[i] = before[i] = ohm_program_cell_ref(p, level[i], i, NULL);
@@ -247,8 +264,8 @@ void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_progr
                 int begin = ohm_tile_begin(g, t), first = ct * g->tile_columns;
                 place at = {g, p, slice, t, ct, begin, ohm_tile_begin(g, t + 1) - begin, first,
                             g->n - first < g->tile_columns ? g->n - first : g->tile_columns};
-                for (int sign = 0; sign < (p->interleaved ? 1 : signs); sign++)
-                    through_wires(cells, &at, sign, tile, tile + physical);
+                for (int sign = 0; sign < (p->interleaved ? 1 : signs) && status == OHM_SOLVE_OK; sign++)
+                    status = through_wires(cells, &at, sign, tile, scratch);
             }
     for (size_t i = 0; cells->variance && i < count; i++)
         cells->variance[i] = scaled_variance(read, before[i], cells->g[i]);
@@ -256,4 +273,6 @@ void ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_progr
         cells->variance_ref[i] = scaled_variance(read, before[count + i], cells->g_ref[i]);
     free(before);
     free(tile);
+    free(scratch);
+    return status;
 }

@@ -155,7 +155,8 @@ OHM_TEST(hardware, keys_that_contradict_each_other)
     REFUSE("'faults.*'", "faults.stuck_on=0.6", "faults.stuck_off=0.6");
     REFUSE("'retention.one_over_f'", "retention.one_over_f=true");
     REFUSE("'retention.compensation'", "retention.compensation=global");
-    REFUSE("not built yet", "ir_drop.model=exact");
+    REFUSE("'ir_drop.zero_input'", "ir_drop.model=exact", "ir_drop.zero_input=gated");
+    REFUSE("'ir_drop.model'", "ir_drop.model=exact", "cell.iv=cubic", "cell.iv_coefficient=0.1");
     REFUSE("'adc.bits'", "adc.bits=1");
     REFUSE("'adc.*_lsb'", "adc.noise_lsb=0.5");
     REFUSE("'adc.gain_sigma'", "adc.gain_sigma=0.01");

@@ -2,10 +2,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "host/status.h"
 #include "kernels/irdrop_exact.h"
 #include "tests/compare.h"
+#include "tests/fixture_chip.h"
 #include "tests/runner.h"
 
 static ohm_wires wired(double word_line, double bit_line, double driver, double sense, int drive_both, int sense_both)
@@ -198,4 +200,34 @@ OHM_TEST(irdrop_exact, refuses_what_is_no_circuit)
     }
     ck_assert_int_eq(ohm_irdrop_exact_f64(out, g, &tile, scratch, NULL), OHM_SOLVE_OK);
     free(scratch);
+}
+
+/* In the chip: the closed form tends to the exact solution as the wires' resistance falls. */
+OHM_TEST(irdrop_exact, in_the_chip)
+{
+    static const char *const models[] = {"none", "closed_form", "exact"};
+    double error[2] = {0, 0};
+    for (int step = 0; step < 2; step++) {
+        float y[3][90];
+        for (int i = 0; i < 3; i++) {
+            fixture_layer layer;
+            char settings[256];
+            fixture_layer_make(&layer, 6, 60, 15);
+            snprintf(settings, sizeof settings, "tile.rows=64 tile.cols=32 ir_drop.model=%s ir_drop.r_wordline_ohm=%d ir_drop.r_bitline_ohm=%d", models[i],
+                     4 >> (2 * step), 8 >> (2 * step));
+            fixture_forward(&layer, &(fixture_run){.settings = settings});
+            memcpy(y[i], layer.y, sizeof y[i]);
+            fixture_layer_free(&layer);
+        }
+        double drop = 0.0, norm = 0.0;
+        for (int i = 0; i < 90; i++) {
+            error[step] += (y[1][i] - y[2][i]) * (y[1][i] - y[2][i]);
+            drop += (y[0][i] - y[2][i]) * (y[0][i] - y[2][i]);
+            norm += y[2][i] * y[2][i];
+        }
+        ck_assert_double_gt(sqrt(drop / norm), 3.0 * sqrt(error[step] / norm));
+        error[step] = sqrt(error[step] / norm);
+    }
+    /* second order: a quarter of the resistance, about a sixteenth of the error */
+    ck_assert_msg(error[1] < 0.1 * error[0] && error[0] > 1e-6, "errors of the closed form %.3g and %.3g", error[0], error[1]);
 }

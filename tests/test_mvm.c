@@ -78,6 +78,7 @@ static const char *const effects[] = {
     ("programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
      "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 normals=exact"),
     "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=7 adc.range=max",
+    "ir_drop.model=exact ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=0",
 };
 
 static void compare_all(ohm_isa isa, int k, int n, int m)
