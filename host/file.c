@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/hardware.h"
+
 /* ---- reading ------------------------------------------------------------------------------- */
 
 static ohm_status too_long(const char *path, size_t limit)
@@ -169,5 +171,28 @@ ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char 
     if (used < 0 || (size_t)used >= bytes)
         return OHM_FAIL(OHM_ERR_CONFIG, "the path '%.60s...' is longer than %zu bytes", name,
                         bytes - 1);
+    return OHM_OK;
+}
+
+ohm_status ohm_file_make_folder(const char *path)
+{
+    char part[OHM_PATH_BYTES];
+    struct stat info;
+    if (*path == 0 || strlen(path) >= sizeof part)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "'%.60s': no path for a folder", path);
+    snprintf(part, sizeof part, "%s", path);
+    for (char *at = part + 1;; at++) {
+        char end = *at;
+        if (end && end != '/')
+            continue;
+        *at = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return OHM_FAIL(OHM_ERR_IO, "%s: cannot make the folder: %s; choose another --out", part, strerror(errno));
+        if (!end)
+            break;
+        *at = end;
+    }
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is no folder; choose another --out", path);
     return OHM_OK;
 }

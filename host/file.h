@@ -22,6 +22,9 @@ typedef struct {
  * PATH.tmp-<pid>-<n>. What is not a regular file (a device, a directory) is never replaced. */
 ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count);
 
+/* Makes a folder and those above it that are missing, as mkdir -p. OHM_ERR_IO: cannot, or a file stands there. */
+ohm_status ohm_file_make_folder(const char *path);
+
 /* Puts `name` behind the folder of `of` ("a/b.yaml", "c" -> "a/c"); an absolute name stays. */
 ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char *name);
 

@@ -77,6 +77,7 @@ static ohm_status describe(ohm_network *network, const ohm_architecture *archite
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a network for %d images; give at least 1",
                         options->max_batch);
     OHM_TRY(ohm_backend_find(&network->backend, config->device));
+    network->threads = network->backend->threads();
     OHM_TRY(ohm_network_shapes(network));
     OHM_TRY(make_chips(network));
     OHM_TRY(check_backend(network));
@@ -144,6 +145,12 @@ static ohm_status check_pass(const ohm_network *network, const ohm_pass *pass)
     if (pass->images < 1 || pass->images > network->options.max_batch)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a pass over %d images on a network planned for 1..%d",
                         pass->images, network->options.max_batch);
+    if (network->backend->threads() > network->threads)
+        return OHM_FAIL(
+            OHM_ERR_ARGUMENT,
+            "a pass on %d threads on a network planned for %d; set the number of threads "
+            "before the network is created",
+            network->backend->threads(), network->threads);
     if (pass->training && !network->options.training)
         return OHM_FAIL(OHM_ERR_ARGUMENT,
                         "a training pass on a network that was planned for evaluation");

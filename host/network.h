@@ -60,7 +60,8 @@ typedef struct {
 
 /* Plans and reserves all memory; weights are initialised from config->seed (He et al. 2015).
  * With training = 1 the plan is that of config->train.mode: `baseline` then holds no simulator memory,
- * and chips are evaluated with a second network (training = 0) and ohm_network_copy_parameters. */
+ * and chips are evaluated with a second network (training = 0) and ohm_network_copy_parameters.
+ * Workspaces are planned for the threads that OpenMP has now; passes on more are refused. */
 ohm_status ohm_network_create(ohm_network **network, const ohm_architecture *architecture, const ohm_config *config, const ohm_network_options *options);
 void ohm_network_destroy(ohm_network *network);
 /* The plan alone, without reserving: what training would need. */

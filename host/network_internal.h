@@ -59,6 +59,7 @@ struct ohm_network {
     ohm_arena *arena;
     ohm_layer layer[OHM_LAYERS_MAX];
     int count;                                   /* layers */
+    int threads;                                 /* the most that the workspaces are planned for */
     int plans_chip;                              /* memory for the simulator is planned */
     int images, labels, row_loss, norm_partials; /* arena ids */
 

@@ -28,28 +28,6 @@ ohm_status ohm_run_path(char path[OHM_PATH_BYTES], const char *dir, const char *
     return length < OHM_PATH_BYTES ? OHM_OK : OHM_FAIL(OHM_ERR_ARGUMENT, "%s: the path is too long; choose a shorter --out", dir);
 }
 
-/* mkdir -p */
-static ohm_status make_folder(const char *path)
-{
-    char part[OHM_PATH_BYTES];
-    snprintf(part, sizeof part, "%s", path);
-    for (char *at = part + 1;; at++) {
-        char end = *at;
-        if (end && end != '/')
-            continue;
-        *at = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return OHM_FAIL(OHM_ERR_IO, "%s: cannot make the folder: %s; choose another --out", part, strerror(errno));
-        if (!end)
-            break;
-        *at = end;
-    }
-    struct stat info;
-    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return OHM_FAIL(OHM_ERR_IO, "%s: is no folder; choose another --out", path);
-    return OHM_OK;
-}
-
 /* Whether the folder holds more than what a run leaves that was killed before its first step. */
 static int holds_something(const char *dir)
 {
@@ -85,11 +63,11 @@ static ohm_status open_folder(ohm_run *run, int resume)
         return OHM_FAIL(OHM_ERR_IO, "%s: is no folder of a run; start one with --out", run->dir);
     OHM_TRY(ohm_run_path(path, run->dir, "checkpoints"));
     if (!resume)
-        OHM_TRY(make_folder(run->dir));
+        OHM_TRY(ohm_file_make_folder(run->dir));
     OHM_TRY(lock_folder(run));
     if (!resume && holds_something(run->dir))
         return OHM_FAIL(OHM_ERR_IO, "%s: is not empty; choose another --out, or go on with --resume %s", run->dir, run->dir);
-    return make_folder(path);
+    return ohm_file_make_folder(path);
 }
 
 ohm_status ohm_run_open(ohm_run **out, const char *dir, int resume)

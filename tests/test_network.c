@@ -196,6 +196,24 @@ OHM_TEST(network, gradients_of_every_layer)
     ohm_network_destroy(network);
 }
 
+/* Each thread has workspace of its own, so more of them than planned would write over each other's. */
+OHM_TEST(network, more_threads_than_planned_are_refused)
+{
+    static ohm_architecture a;
+    const ohm_pass pass = {.images = 1};
+    build_tiny(&a);
+    ohm_config config = config_of(0, OHM_MODE_BASELINE, NULL);
+    omp_set_num_threads(1);
+    ohm_network *network = network_of(&a, &config, 1, 0);
+    load(network, 0, 1);
+    omp_set_num_threads(2);
+    ck_assert_int_eq(ohm_network_forward(network, &pass), OHM_ERR_ARGUMENT);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "2 threads on a network planned for 1"));
+    omp_set_num_threads(1);
+    OHM_OK_OR_FAIL(ohm_network_forward(network, &pass));
+    ohm_network_destroy(network);
+}
+
 OHM_TEST(network, evaluation_uses_running_statistics)
 {
     static ohm_architecture a;

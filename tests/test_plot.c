@@ -13,8 +13,9 @@
 static const double x[3] = {1, 2, 3}, y[3] = {0.5, NAN, 0.25}, error[3] = {0.1, 0.1, 0.05};
 static const ohm_plot_series series[2] = {{"it's one_two", 3, x, y, error},
                                           {"plain", 2, x, x, NULL}};
-static const ohm_plot_panel panels[2] = {{"first", "level", "value", 0, 1, 2, series},
-                                         {"second", "level", "value", 1, 0, 1, series + 1}};
+static const ohm_plot_panel panels[2] = {
+    {"first", "level", "value", 0, OHM_LEGEND_INSIDE, 2, series},
+    {"second", "level", "value", 1, OHM_LEGEND_NONE, 1, series + 1}};
 
 static const char *in_tmpdir(char path[512], const char *name)
 {

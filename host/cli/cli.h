@@ -17,6 +17,7 @@ typedef enum {
 /* argv[0] is the command's own name. */
 ohm_status ohm_cmd_train(int argc, char **argv);
 ohm_status ohm_cmd_eval(int argc, char **argv);
+ohm_status ohm_cmd_gradients(int argc, char **argv);
 ohm_status ohm_cmd_hardware(int argc, char **argv);
 ohm_status ohm_cmd_info(int argc, char **argv);
 ohm_status ohm_cmd_mvm(int argc, char **argv);

@@ -13,7 +13,7 @@
 #include "host/file.h"
 #include "host/hardware.h"
 
-enum { PANEL_WIDTH = 560, PANEL_HEIGHT = 400, MARKED_POINTS = 40, INSIDE_LEGEND = 6 };
+enum { PANEL_WIDTH = 560, PANEL_HEIGHT = 400, MARKED_POINTS = 40 };
 
 extern char **environ;
 
@@ -97,6 +97,8 @@ static void print_head(FILE *out, const files *f, int count)
 
 static void print_panel(FILE *out, const files *f, const ohm_plot_panel *panel, int first_block)
 {
+    static const char *const legend[] = {"unset key", "set key inside right top",
+                                         "set key outside right top"};
     fprintf(out, "\nset title ");
     quote(out, panel->title);
     fprintf(out, "\nset xlabel ");
@@ -104,11 +106,7 @@ static void print_panel(FILE *out, const files *f, const ohm_plot_panel *panel, 
     fprintf(out, "\nset ylabel ");
     quote(out, panel->y_label);
     fprintf(out, "\n%s logscale y\n", panel->log_y ? "set" : "unset");
-    if (panel->legend)
-        fprintf(out, "set key %s\n",
-                panel->count > INSIDE_LEGEND ? "outside right" : "inside right top");
-    else
-        fprintf(out, "unset key\n");
+    fprintf(out, "%s\n", legend[panel->legend]);
     fprintf(out, "set offsets graph 0.02, graph 0.02, graph 0.05, graph 0.02\nplot ");
     for (int s = 0; s < panel->count; s++) {
         const ohm_plot_series *series = &panel->series[s];

@@ -6,6 +6,8 @@
 
 enum { OHM_PLOT_PANELS_MAX = 9 };
 
+typedef enum { OHM_LEGEND_NONE, OHM_LEGEND_INSIDE, OHM_LEGEND_OUTSIDE } ohm_legend;
+
 typedef struct {
     const char *name;         /* in the legend */
     int points;
@@ -16,7 +18,7 @@ typedef struct {
 typedef struct {
     const char *title, *x_label, *y_label;
     int log_y;
-    int legend;               /* 1: name the series in this panel */
+    int legend;               /* ohm_legend: whether and where this panel names the series */
     int count;
     const ohm_plot_series *series; /* [count] */
 } ohm_plot_panel;
