@@ -18,7 +18,7 @@ struct ohm_chip {
     ohm_chip_shape shape;
     const ohm_simulator *simulator;
     void *self;
-    void *library;         /* dlopen handle of a plug-in */
+    void *library; /* dlopen handle of a plug-in */
 };
 
 static const ohm_simulator *find(const char *name)
@@ -34,10 +34,16 @@ static const ohm_simulator *find(const char *name)
 static ohm_status check(const ohm_simulator *s, const char *where)
 {
     if (!s || s->abi != OHM_SIMULATOR_ABI)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': built for interface %d, this ohmgrad has %d: rebuild it against host/chip.h",
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "simulator '%s': built for interface %d, this ohmgrad has %d: rebuild it "
+                        "against host/chip.h",
                         where, s ? s->abi : 0, OHM_SIMULATOR_ABI);
-    if (!s->name || !s->create || !s->destroy || !s->state_bytes || !s->scratch_bytes || !s->program || !s->infer)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': lacks one of name, create, destroy, state_bytes, scratch_bytes, program, infer", where);
+    if (!s->name || !s->create || !s->destroy || !s->state_bytes || !s->scratch_bytes ||
+        !s->program || !s->infer)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "simulator '%s': lacks one of name, create, destroy, state_bytes, "
+                        "scratch_bytes, program, infer",
+                        where);
     return OHM_OK;
 }
 
@@ -45,9 +51,12 @@ ohm_status ohm_chip_register(const ohm_simulator *simulator)
 {
     OHM_TRY(check(simulator, simulator && simulator->name ? simulator->name : "?"));
     if (find(simulator->name))
-        return OHM_FAIL(OHM_ERR_ARGUMENT, "simulator '%s': the name is taken: choose another", simulator->name);
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "simulator '%s': the name is taken: choose another",
+                        simulator->name);
     if (registered_count == REGISTERED_MOST)
-        return OHM_FAIL(OHM_ERR_MEMORY, "simulator '%s': %d are registered already, the most there is room for", simulator->name, REGISTERED_MOST);
+        return OHM_FAIL(OHM_ERR_MEMORY,
+                        "simulator '%s': %d are registered already, the most there is room for",
+                        simulator->name, REGISTERED_MOST);
     registered[registered_count++] = simulator;
     return OHM_OK;
 }
@@ -56,11 +65,14 @@ static ohm_status load(ohm_chip *chip, const char *path)
 {
     chip->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!chip->library)
-        return OHM_FAIL(OHM_ERR_IO, "simulator '%s': cannot be loaded (%s): check the path in 'simulator:'", path, dlerror());
+        return OHM_FAIL(OHM_ERR_IO,
+                        "simulator '%s': cannot be loaded (%s): check the path in 'simulator:'",
+                        path, dlerror());
     ohm_simulator_entry_fn entry;
     *(void **)&entry = dlsym(chip->library, "ohm_simulator_entry");
     if (!entry)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': exports no ohm_simulator_entry: see host/chip.h", path);
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "simulator '%s': exports no ohm_simulator_entry: see host/chip.h", path);
     const ohm_simulator *found = entry();
     OHM_TRY(check(found, path)); /* of another interface even destroy may stand elsewhere */
     chip->simulator = found;
@@ -75,14 +87,21 @@ static ohm_status choose(ohm_chip *chip)
         return load(chip, name);
     chip->simulator = find(name);
     if (!chip->simulator)
-        return OHM_FAIL(OHM_ERR_CONFIG, "simulator '%s': not known: use 'analog', a registered name, or a path ending in .so", name);
+        return OHM_FAIL(
+            OHM_ERR_CONFIG,
+            "simulator '%s': not known: use 'analog', a registered name, or a path ending in .so",
+            name);
     return OHM_OK;
 }
 
-ohm_status ohm_chip_create(ohm_chip **out, const ohm_hardware *hardware, int k, int n, uint32_t layer)
+ohm_status ohm_chip_create(ohm_chip **out, const ohm_hardware *hardware, int k, int n,
+                           uint32_t layer)
 {
     if (k < 1 || n < 1 || layer > 65535)
-        return OHM_FAIL(OHM_ERR_ARGUMENT, "chip of layer %u: %d inputs and %d outputs: both must be at least 1, the layer below 65536", layer, k, n);
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "chip of layer %u: %d inputs and %d outputs: both must be at least 1, the "
+                        "layer below 65536",
+                        layer, k, n);
     ohm_chip *chip = calloc(1, sizeof *chip);
     if (!chip)
         return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", layer);
@@ -138,13 +157,18 @@ ohm_status ohm_chip_program(ohm_chip *chip, const ohm_program_args *args)
 ohm_status ohm_chip_infer(ohm_chip *chip, const ohm_infer_args *args)
 {
     if (args->range && !chip->simulator->measures_range)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': cannot measure currents: use adc.range max, granular or a number", chip->simulator->name);
+        return OHM_FAIL(
+            OHM_ERR_UNSUPPORTED,
+            "simulator '%s': cannot measure currents: use adc.range max, granular or a number",
+            chip->simulator->name);
     return chip->simulator->infer(chip->self, args);
 }
 
 ohm_status ohm_chip_backward(ohm_chip *chip, const ohm_backward_args *args)
 {
     if (!chip->simulator->backward)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "simulator '%s': has no gradient: use train.mode nograd or detach", chip->simulator->name);
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "simulator '%s': has no gradient: use train.mode nograd or detach",
+                        chip->simulator->name);
     return chip->simulator->backward(chip->self, args);
 }

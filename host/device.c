@@ -301,11 +301,7 @@ double ohm_device_codes(const ohm_geometry *g, const ohm_hardware *hw)
 
 double ohm_device_lsb(const ohm_geometry *g, const ohm_hardware *hw)
 {
-    int rows = 0;
-    for (int t = 0; t < g->tiles; t++) {
-        int r = ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t);
-        rows = r > rows ? r : rows;
-    }
+    int rows = ohm_tile_rows_most(g);
     switch (hw->adc.range.kind) {
     case OHM_ADC_MAX: /* whole multiples of one digit on one level waste no code */
         return ceil(rows * (double)g->max_digit * (g->max_level + (g->digital ? g->pedestal : 0.0)) / ohm_device_codes(g, hw));

@@ -9,12 +9,16 @@
 #include "kernels/irdrop_march.h"
 
 /* LAPACK by its Fortran names: there is no LAPACKE beside OpenBLAS everywhere. */
-void sgesv_(const int *n, const int *nrhs, float *a, const int *lda, int *pivot, float *b, const int *ldb, int *info);
-void dgesv_(const int *n, const int *nrhs, double *a, const int *lda, int *pivot, double *b, const int *ldb, int *info);
-void sgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k, const float *alpha, const float *a, const int *lda,
-            const float *b, const int *ldb, const float *beta, float *c, const int *ldc);
-void dgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k, const double *alpha, const double *a, const int *lda,
-            const double *b, const int *ldb, const double *beta, double *c, const int *ldc);
+void sgesv_(const int *n, const int *nrhs, float *a, const int *lda, int *pivot, float *b,
+            const int *ldb, int *info);
+void dgesv_(const int *n, const int *nrhs, double *a, const int *lda, int *pivot, double *b,
+            const int *ldb, int *info);
+void sgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k,
+            const float *alpha, const float *a, const int *lda, const float *b, const int *ldb,
+            const float *beta, float *c, const int *ldc);
+void dgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k,
+            const double *alpha, const double *a, const int *lda, const double *b, const int *ldb,
+            const double *beta, double *c, const int *ldc);
 
 enum { ALIGN = 64 };
 
@@ -23,7 +27,7 @@ enum { ALIGN = 64 };
 typedef struct {
     int rows, columns, mirrored;
     double source, word, bit, terminal; /* resistances */
-    double far, top;                    /* conductances of second driver and second sense; 0 = none */
+    double far, top; /* conductances of second driver and second sense; 0 = none */
 } circuit;
 
 static circuit circuit_of(const ohm_crosspoint *t)
@@ -31,9 +35,11 @@ static circuit circuit_of(const ohm_crosspoint *t)
     const ohm_wires *w = &t->wires;
     double source = w->driver + w->word_line, terminal = w->sense + w->bit_line;
     /* two ends joined by lines without resistance are one */
-    double far = w->drive_both && source > 0.0 ? 1.0 / source : 0.0, top = w->sense_both && terminal > 0.0 ? 1.0 / terminal : 0.0;
+    double far = w->drive_both && source > 0.0 ? 1.0 / source : 0.0,
+           top = w->sense_both && terminal > 0.0 ? 1.0 / terminal : 0.0;
     if (t->rows >= t->columns)
-        return (circuit){t->rows, t->columns, 0, source, w->word_line, w->bit_line, terminal, far, top};
+        return (circuit){t->rows,     t->columns, 0,   source, w->word_line,
+                         w->bit_line, terminal,   far, top};
     return (circuit){t->columns, t->rows, 1, terminal, w->bit_line, w->word_line, source, top, far};
 }
 

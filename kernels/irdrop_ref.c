@@ -8,7 +8,7 @@
 
 typedef struct {
     int rows, columns, nodes, word_segments, bit_segments, size, sides;
-    double *a;     /* [size][size + sides]: equations and one right side per input */
+    double *a; /* [size][size + sides]: equations and one right side per input */
 } system_of_tile;
 
 static double *entry(system_of_tile *s, int row, int column)
@@ -29,7 +29,8 @@ static int bit_node(const system_of_tile *s, int r, int c)
 /* A segment of `ohms` from node `from` (-1: the source of input `input`; -2: ground) to node `to`. */
 static void connect(system_of_tile *s, int segment, int from, int to, double ohms, int input)
 {
-    int current = s->nodes + segment; /* index of both the unknown and its equation v_from - v_to - R·i = 0 */
+    int current =
+        s->nodes + segment; /* index of both the unknown and its equation v_from - v_to - R·i = 0 */
     *entry(s, current, current) = -ohms;
     if (from >= 0) {
         *entry(s, current, from) += 1.0;
@@ -97,10 +98,17 @@ static int eliminate(system_of_tile *s)
 
 ohm_solve_status ohm_irdrop_nodal_ref(double *g_eff, const double *g, const ohm_crosspoint *t)
 {
-    int cells = t->rows * t->columns, words = t->rows * (t->columns + (t->wires.drive_both ? 1 : 0));
-    int bits = t->columns * (t->rows + (t->wires.sense_both ? 1 : 0)), per_column = bits / t->columns;
-    system_of_tile s = {.rows = t->rows, .columns = t->columns, .nodes = 2 * cells, .word_segments = words, .bit_segments = bits,
-                        .size = 2 * cells + words + bits, .sides = t->rows};
+    int cells = t->rows * t->columns,
+        words = t->rows * (t->columns + (t->wires.drive_both ? 1 : 0));
+    int bits = t->columns * (t->rows + (t->wires.sense_both ? 1 : 0)),
+        per_column = bits / t->columns;
+    system_of_tile s = {.rows = t->rows,
+                        .columns = t->columns,
+                        .nodes = 2 * cells,
+                        .word_segments = words,
+                        .bit_segments = bits,
+                        .size = 2 * cells + words + bits,
+                        .sides = t->rows};
     s.a = calloc((size_t)s.size * (s.size + s.sides), sizeof *s.a);
     if (!s.a)
         return OHM_SOLVE_SINGULAR;
@@ -109,9 +117,11 @@ ohm_solve_status ohm_irdrop_nodal_ref(double *g_eff, const double *g, const ohm_
     for (int c = 0; c < t->columns && solved; c++)
         for (int r = 0; r < t->rows; r++) {
             int last = s.nodes + words + c * per_column, first = last + t->rows;
-            g_eff[(size_t)r * t->columns + c] = *entry(&s, last, s.size + r) / *entry(&s, last, last);
+            g_eff[(size_t)r * t->columns + c] =
+                *entry(&s, last, s.size + r) / *entry(&s, last, last);
             if (t->wires.sense_both)
-                g_eff[(size_t)r * t->columns + c] += *entry(&s, first, s.size + r) / *entry(&s, first, first);
+                g_eff[(size_t)r * t->columns + c] +=
+                    *entry(&s, first, s.size + r) / *entry(&s, first, first);
         }
     free(s.a);
     return solved ? OHM_SOLVE_OK : OHM_SOLVE_SINGULAR;

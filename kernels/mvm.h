@@ -42,6 +42,17 @@ static inline int ohm_tile_begin(const ohm_geometry *g, int t)
     return g->even ? (int)(((int64_t)g->k * t + g->tiles - 1) / g->tiles) : t * g->tile_rows;
 }
 
+/* Rows of the tallest tile. */
+static inline int ohm_tile_rows_most(const ohm_geometry *g)
+{
+    int most = 0;
+    for (int t = 0; t < g->tiles; t++) {
+        int rows = ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t);
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
 /* Arrays whose currents are read separately for one slice: 2 when both signs meet an ADC of their own. */
 static inline int ohm_arrays(const ohm_geometry *g)
 {

@@ -24,10 +24,10 @@ typedef struct {
     const ohm_read *r;
     const ohm_tiles *w;
     double johnson_scale;
-    drive_table table[16];        /* [phases·planes] */
+    drive_table table[16]; /* [phases·planes] */
 } job;
 
-typedef struct { /* of one group */
+typedef struct {      /* of one group */
     float *dg;        /* [arrays][k][n] by the current's conductances */
     float *dvariance; /* [arrays][k][n] */
     float *djohnson;  /* [arrays][tiles][n] by the sum of a column's conductances */
@@ -35,14 +35,14 @@ typedef struct { /* of one group */
     float *dref_variance;
 } partial;
 
-typedef struct { /* of one thread */
-    float *x, *square, *slope;    /* [64][rows]: drive, its square, d drive / d code */
-    float *current, *variance;    /* [64][n]: values, then gradients */
-    float *w, *cells;             /* [rows][n]: dense tile and its read variances */
-    float *dx;                    /* [64][rows] */
-    float *noise, *noise2;        /* [64][draw pitch rounded up to 128, and 128 more] */
-    float *power, *total, *pre;   /* [64] */
-    float *inverse, *johnson;     /* [n] */
+typedef struct {                       /* of one thread */
+    float *x, *square, *slope;         /* [64][rows]: drive, its square, d drive / d code */
+    float *current, *variance;         /* [64][n]: values, then gradients */
+    float *w, *cells;                  /* [rows][n]: dense tile and its read variances */
+    float *dx;                         /* [64][rows] */
+    float *noise, *noise2;             /* [64][draw pitch rounded up to 128, and 128 more] */
+    float *power, *total, *pre;        /* [64] */
+    float *inverse, *johnson;          /* [n] */
     float *ref_current, *ref_variance; /* [64][column_tiles] */
 } memory;
 
@@ -55,16 +55,6 @@ static int group_count(int m)
 {
     int groups = m / GROUP_ROWS_LEAST;
     return groups < 1 ? 1 : groups > GROUPS_MOST ? GROUPS_MOST : groups;
-}
-
-static int tile_rows_most(const ohm_geometry *g)
-{
-    int rows = 0;
-    for (int t = 0; t < g->tiles; t++) {
-        int r = ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t);
-        rows = r > rows ? r : rows;
-    }
-    return rows;
 }
 
 static size_t noise_pitch(const ohm_geometry *g)
@@ -91,7 +81,7 @@ static size_t carve_partial(partial *p, const ohm_geometry *g, char *base)
 
 static size_t carve_memory(memory *s, const ohm_geometry *g, char *base)
 {
-    size_t used = 0, rows = (size_t)tile_rows_most(g), n = (size_t)g->n;
+    size_t used = 0, rows = (size_t)ohm_tile_rows_most(g), n = (size_t)g->n;
     TAKE(s, x, BLOCK * rows);
     TAKE(s, square, BLOCK * rows);
     TAKE(s, slope, BLOCK * rows);
@@ -116,7 +106,8 @@ size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m)
 {
     partial p;
     memory s;
-    return carve_partial(&p, g, NULL) * (size_t)group_count(m) + carve_memory(&s, g, NULL) * (size_t)omp_get_max_threads() + ALIGN;
+    return carve_partial(&p, g, NULL) * (size_t)group_count(m) +
+           carve_memory(&s, g, NULL) * (size_t)omp_get_max_threads() + ALIGN;
 }
 
 /* ---- Drive ----------------------------------------------------------------------------------- */
@@ -124,7 +115,8 @@ size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m)
 /* Digit of a real code on a plane; *slope = 1 on plane 0, which carries fractions, with the sign of the drive. */
 static double digit_of(const ohm_geometry *g, double value, const place *at, double *slope)
 {
-    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE, base = g->max_digit + 1;
+    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE,
+        base = g->max_digit + 1;
     double magnitude = is_signed ? fabs(value) : value, digit = 0.0, rest = magnitude;
     for (int i = g->planes - 1; i >= 1; i--) {
         double whole = floor(ldexp(magnitude, -i * g->dac_bits));
@@ -156,12 +148,14 @@ static double dac_of(const job *j, double value, const place *at, double *slope)
 /* And what a cell makes of that. */
 static double cell_of(const job *j, double level, double *slope)
 {
-    double iv_slope, drive = ohm_cell_drive(j->r->iv, j->r->iv_coefficient, j->r->v_read, j->g->max_digit, level, &iv_slope);
+    double iv_slope, drive = ohm_cell_drive(j->r->iv, j->r->iv_coefficient, j->r->v_read,
+                                            j->g->max_digit, level, &iv_slope);
     *slope *= iv_slope;
     return drive;
 }
 
-static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place *at, uint64_t transform, uint64_t per_sample)
+static void draw(const job *j, float *z, size_t ldz, uint32_t site, const place *at,
+                 uint64_t transform, uint64_t per_sample)
 {
     ohm_stream stream = j->r->stream;
     stream.site = site;
@@ -205,16 +199,19 @@ static void drive_values(const job *j, const memory *s, const place *at)
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
     int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
-    uint64_t pitch = ohm_dac_pitch(g), per_sample = (uint64_t)g->phases * g->planes * pitch / 128, held = UINT64_MAX;
+    uint64_t pitch = ohm_dac_pitch(g), per_sample = (uint64_t)g->phases * g->planes * pitch / 128,
+             held = UINT64_MAX;
     for (int k = 0; k < at->rows; k++) {
-        uint64_t e = ((uint64_t)at->phase * g->planes + at->plane) * pitch + (uint64_t)(at->begin + k);
+        uint64_t e =
+            ((uint64_t)at->phase * g->planes + at->plane) * pitch + (uint64_t)(at->begin + k);
         if (r->dac_noise > 0.0f && e >> 7 != held)
             draw(j, s->noise, 128, OHM_SITE_DAC_NOISE, at, held = e >> 7, per_sample);
         for (int i = 0; i < at->count; i++) {
             size_t row = (size_t)(at->first + i), to = (size_t)i * at->rows + k;
             unsigned code = j->d->round ? j->d->x_u[row * (size_t)j->d->ldx + at->begin + k] : 0;
             double whole = !is_signed ? code : code >> 7 ? -(double)(code & 127) : code;
-            double value = j->d->round ? whole : j->d->x[row * (size_t)g->k + at->begin + k], slope, level = dac_of(j, value, at, &slope);
+            double value = j->d->round ? whole : j->d->x[row * (size_t)g->k + at->begin + k], slope,
+                   level = dac_of(j, value, at, &slope);
             if (r->dac_noise > 0.0f)
                 level += (double)r->dac_noise * s->noise[(size_t)i * 128 + (e & 127)];
             s->x[to] = (float)cell_of(j, level, &slope);
@@ -249,16 +246,20 @@ static void unpack(float *dense, const float *packed, const ohm_geometry *g, con
 {
     for (int r = 0; r < at->rows; r++)
         for (int n = 0; n < g->n;) {
-            int c = ohm_packed_position(g, n), pitch = ohm_tile_pitch(g), panel = c - c % pitch % OHM_PANEL;
+            int c = ohm_packed_position(g, n), pitch = ohm_tile_pitch(g),
+                panel = c - c % pitch % OHM_PANEL;
             int width = ohm_panel_width(g, panel), tile_end = (c / pitch + 1) * g->tile_columns;
-            int count = width < (tile_end < g->n ? tile_end : g->n) - n ? width : (tile_end < g->n ? tile_end : g->n) - n;
-            memcpy(dense + (size_t)r * g->n + n, packed + ohm_packed_index(g, at->tile, r, c), (size_t)count * sizeof *dense);
+            int count = width < (tile_end < g->n ? tile_end : g->n) - n
+                            ? width
+                            : (tile_end < g->n ? tile_end : g->n) - n;
+            memcpy(dense + (size_t)r * g->n + n, packed + ohm_packed_index(g, at->tile, r, c),
+                   (size_t)count * sizeof *dense);
             n += count;
         }
 }
 
-static void multiply(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
-                     float *c, int ldc)
+static void multiply(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, const float *a,
+                     int lda, const float *b, int ldb, float beta, float *c, int ldc)
 {
     cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
 }
@@ -272,12 +273,14 @@ typedef struct {
 } chain;
 
 /* Derivative of conversion(current + z·sqrt(variance)) times dsum, read and ADC noise drawn apart: static errors, references. */
-static chain through_adc(const ohm_read *r, const converter *c, double current, double variance, double z, double z_adc, double dsum)
+static chain through_adc(const ohm_read *r, const converter *c, double current, double variance,
+                         double z, double z_adc, double dsum)
 {
     double sd = sqrt(variance);
     if (r->adc_bits == 0)
         return (chain){dsum, sd > 0.0 ? dsum * z / (2.0 * sd) : 0.0};
-    double value = (current + z * sd) / c->lsb, d = 1.0, n = fabs((double)c->s_shape), y = value / c->high;
+    double value = (current + z * sd) / c->lsb, d = 1.0, n = fabs((double)c->s_shape),
+           y = value / c->high;
     if (n > 0.0) {
         double bend = 1.0 + n * fabs(y);
         value = c->high * y * (1.0 + n) / bend;
@@ -296,10 +299,16 @@ static converter converter_at(const job *j, const place *at, int n)
 {
     const ohm_geometry *g = j->g;
     const ohm_tiles *w = j->w;
-    size_t e = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g) + ohm_packed_position(g, n);
-    converter c = {.gain = w->gain ? w->gain[e] : 0.0f, .offset = w->offset ? w->offset[e] : 0.0f, .s_shape = w->s_shape ? w->s_shape[e] : 0.0f};
+    size_t e = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) *
+                   ohm_packed_columns(g) +
+               ohm_packed_position(g, n);
+    converter c = {.gain = w->gain ? w->gain[e] : 0.0f,
+                   .offset = w->offset ? w->offset[e] : 0.0f,
+                   .s_shape = w->s_shape ? w->s_shape[e] : 0.0f};
     if (j->r->adc_bits > 0) {
-        c.lsb = j->r->lsb[((size_t)at->plane * g->slices + at->slice) * (j->r->lsb_per_column ? g->n : 1) + (j->r->lsb_per_column ? n : 0)];
+        c.lsb = j->r->lsb[((size_t)at->plane * g->slices + at->slice) *
+                              (j->r->lsb_per_column ? g->n : 1) +
+                          (j->r->lsb_per_column ? n : 0)];
         c.low = ohm_adc_low(g, j->r);
         c.high = ohm_adc_high(g, j->r);
     }
@@ -308,19 +317,22 @@ static converter converter_at(const job *j, const place *at, int n)
 
 static double read_weight(const ohm_geometry *g, const place *at)
 {
-    return ldexp(at->phase ^ at->array ? -1.0 : 1.0, at->plane * g->dac_bits + at->slice * g->cell_bits);
+    return ldexp(at->phase ^ at->array ? -1.0 : 1.0,
+                 at->plane * g->dac_bits + at->slice * g->cell_bits);
 }
 
 /* The offset of packed column c's draws in noise, whose row i starts with the read's first transform. */
 static void draw_read(const job *j, const memory *s, const place *at, size_t *offset)
 {
     const ohm_geometry *g = j->g;
-    uint64_t first = ohm_read_index(g, at->phase, at->plane, at->slice, at->array, at->tile) * (uint64_t)ohm_draw_pitch(g);
+    uint64_t first = ohm_read_index(g, at->phase, at->plane, at->slice, at->array, at->tile) *
+                     (uint64_t)ohm_draw_pitch(g);
     size_t pitch = noise_pitch(g);
     *offset = first & 127;
     for (uint64_t t = first >> 7; t <= (first + (uint64_t)ohm_draw_pitch(g) - 1) >> 7; t++) {
         size_t to = (size_t)(t - (first >> 7)) * 128;
-        draw(j, s->noise + to, pitch, j->r->read_noise ? OHM_SITE_READ : OHM_SITE_ADC_NOISE, at, t, ohm_draw_transforms(g));
+        draw(j, s->noise + to, pitch, j->r->read_noise ? OHM_SITE_READ : OHM_SITE_ADC_NOISE, at, t,
+             ohm_draw_transforms(g));
         if (j->r->adc_noise > 0.0f)
             draw(j, s->noise2 + to, pitch, OHM_SITE_ADC_NOISE, at, t, ohm_draw_transforms(g));
     }
@@ -335,8 +347,10 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
     const ohm_tiles *w = j->w;
     int noisy = r->read_noise || r->adc_noise > 0.0f;
     for (int ct = 0; ct < g->column_tiles; ct++) {
-        size_t cells = ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin, one = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
-        int from = ct * g->tile_columns, to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
+        size_t cells = ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin,
+               one = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
+        int from = ct * g->tile_columns,
+            to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
         converter c = converter_at(j, at, from);
         c.gain = w->ref_gain ? w->ref_gain[one] : 0.0f;
         c.offset = w->ref_offset ? w->ref_offset[one] : 0.0f;
@@ -344,7 +358,9 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
         for (int i = 0; i < at->count; i++) {
             const float *x = s->x + (size_t)i * at->rows;
             double current = g->digital ? g->pedestal * s->total[i] : 0.0, dsum = 0.0;
-            double variance = r->read_noise ? (double)r->read_constant * s->power[i] + (w->ref_johnson ? w->ref_johnson[one] : 0.0f) : 0.0;
+            double variance = r->read_noise ? (double)r->read_constant * s->power[i] +
+                                                  (w->ref_johnson ? w->ref_johnson[one] : 0.0f)
+                                            : 0.0;
             for (int k = 0; k < at->rows; k++) {
                 current += (double)x[k] * w->ref[cells + k];
                 if (r->read_noise && w->ref_variance)
@@ -354,12 +370,16 @@ static void reference_chain(const job *j, const memory *s, const place *at, size
             chain out;
             if (g->digital) {
                 for (int n = from; n < to; n++)
-                    dsum -= read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
-                out = through_adc(r, &c, current, variance, r->read_noise ? s->noise[z] : 0.0, r->adc_noise > 0.0f ? s->noise2[z] : 0.0, dsum);
+                    dsum -=
+                        read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
+                out = through_adc(r, &c, current, variance, r->read_noise ? s->noise[z] : 0.0,
+                                  r->adc_noise > 0.0f ? s->noise2[z] : 0.0, dsum);
             } else {
                 for (int n = from; n < to; n++)
                     dsum -= s->current[(size_t)i * g->n + n];
-                out = (chain){0.0, noisy && variance > 0.0 ? dsum * s->noise[z] / (2.0 * sqrt(variance)) : 0.0};
+                out = (chain){0.0, noisy && variance > 0.0
+                                       ? dsum * s->noise[z] / (2.0 * sqrt(variance))
+                                       : 0.0};
             }
             s->ref_current[(size_t)i * g->column_tiles + ct] = (float)out.dcurrent;
             s->ref_variance[(size_t)i * g->column_tiles + ct] = (float)out.dvariance;
@@ -373,37 +393,48 @@ static void common_current(const job *j, const memory *s, const place *at, size_
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
     size_t one = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
-    const float *ref = j->w->ref_variance ? j->w->ref_variance + ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin : NULL;
+    const float *ref =
+        j->w->ref_variance
+            ? j->w->ref_variance + ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin
+            : NULL;
     for (int i = 0; i < at->count; i++) {
         double pre = g->digital ? g->pedestal * s->total[i] : 0.0;
         if (!g->differential && !g->digital && r->read_noise) {
-            double shared = (double)r->read_constant * s->power[i] + (j->w->ref_johnson ? j->w->ref_johnson[one] : 0.0f);
+            double shared = (double)r->read_constant * s->power[i] +
+                            (j->w->ref_johnson ? j->w->ref_johnson[one] : 0.0f);
             for (int k = 0; ref && k < at->rows; k++)
                 shared += (double)s->square[(size_t)i * at->rows + k] * ref[k];
-            pre -= s->noise[(size_t)i * noise_pitch(g) + offset + (size_t)(ohm_packed_columns(g) + ct)] * sqrt(shared);
+            pre -= s->noise[(size_t)i * noise_pitch(g) + offset +
+                            (size_t)(ohm_packed_columns(g) + ct)] *
+                   sqrt(shared);
         }
         s->pre[i] = (float)pre;
     }
 }
 
 /* Static errors: one conversion at a time. first: packed position of column n = from. */
-static void chain_general(const job *j, const memory *s, const place *at, size_t offset, int from, int to, int first)
+static void chain_general(const job *j, const memory *s, const place *at, size_t offset, int from,
+                          int to, int first)
 {
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
     float cells = g->differential && !g->digital ? 2.0f : 1.0f;
-    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g);
+    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) *
+                  ohm_packed_columns(g);
     for (int n = from; n < to; n++) {
         converter c = converter_at(j, at, n);
         size_t packed = (size_t)(first + n - from);
         for (int i = 0; i < at->count; i++) {
             size_t cell = (size_t)i * g->n + n, z = (size_t)i * noise_pitch(g) + offset + packed;
-            double variance = 0.0, dsum = read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
+            double variance = 0.0,
+                   dsum = read_weight(g, at) * j->d->dsums[(size_t)(at->first + i) * j->d->ldd + n];
             if (r->read_noise)
-                variance = (r->read_cells ? s->variance[cell] : 0.0f) + cells * r->read_constant * s->power[i] +
+                variance = (r->read_cells ? s->variance[cell] : 0.0f) +
+                           cells * r->read_constant * s->power[i] +
                            (j->w->johnson ? j->w->johnson[base + packed] : 0.0f);
-            chain out = through_adc(r, &c, s->current[cell] + s->pre[i], variance, r->read_noise ? s->noise[z] : 0.0,
-                                    r->adc_noise > 0.0f ? (r->read_noise ? s->noise2[z] : s->noise[z]) : 0.0, dsum);
+            chain out = through_adc(
+                r, &c, s->current[cell] + s->pre[i], variance, r->read_noise ? s->noise[z] : 0.0,
+                r->adc_noise > 0.0f ? (r->read_noise ? s->noise2[z] : s->noise[z]) : 0.0, dsum);
             s->current[cell] = (float)out.dcurrent;
             s->variance[cell] = (float)out.dvariance;
         }
@@ -421,25 +452,40 @@ static ohm_chain_task *chain_task(void)
     return ohm_chain_block_base;
 }
 
-static void chain_plain(const job *j, const memory *s, const place *at, size_t offset, int from, int to, int first)
+static void chain_plain(const job *j, const memory *s, const place *at, size_t offset, int from,
+                        int to, int first)
 {
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
     float cells = g->differential && !g->digital ? 2.0f : 1.0f, power[BLOCK];
-    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) * ohm_packed_columns(g);
+    size_t base = (((size_t)at->slice * ohm_arrays(g) + at->array) * g->tiles + at->tile) *
+                  ohm_packed_columns(g);
     for (int i = 0; i < at->count; i++)
         power[i] = cells * r->read_constant * s->power[i];
     for (int n = from; n < to; n++) {
         s->inverse[n - from] = r->adc_bits > 0 ? 1.0f / converter_at(j, at, n).lsb : 1.0f;
-        s->johnson[n - from] = j->w->johnson && r->read_noise ? j->w->johnson[base + (size_t)(first + n - from)] : 0.0f;
+        s->johnson[n - from] = j->w->johnson && r->read_noise
+                                   ? j->w->johnson[base + (size_t)(first + n - from)]
+                                   : 0.0f;
     }
     int noisy = r->read_noise || r->adc_noise > 0.0f;
-    ohm_chain c = {.current = s->current + from, .variance = s->variance + from, .ld = (size_t)g->n,
-                   .dsums = j->d->dsums + (size_t)at->first * j->d->ldd + from, .ldd = (size_t)j->d->ldd,
-                   .z = s->noise + offset + first, .ldz = noise_pitch(g), .inverse = s->inverse, .johnson = s->johnson, .pre = s->pre,
-                   .power = power, .weight = (float)read_weight(g, at), .adc_variance = r->adc_noise * r->adc_noise,
-                   .low = r->adc_bits > 0 ? ohm_adc_low(g, r) : -INFINITY, .high = r->adc_bits > 0 ? ohm_adc_high(g, r) : INFINITY,
-                   .noisy = noisy, .cells = r->read_noise && r->read_cells};
+    ohm_chain c = {.current = s->current + from,
+                   .variance = s->variance + from,
+                   .ld = (size_t)g->n,
+                   .dsums = j->d->dsums + (size_t)at->first * j->d->ldd + from,
+                   .ldd = (size_t)j->d->ldd,
+                   .z = s->noise + offset + first,
+                   .ldz = noise_pitch(g),
+                   .inverse = s->inverse,
+                   .johnson = s->johnson,
+                   .pre = s->pre,
+                   .power = power,
+                   .weight = (float)read_weight(g, at),
+                   .adc_variance = r->adc_noise * r->adc_noise,
+                   .low = r->adc_bits > 0 ? ohm_adc_low(g, r) : -INFINITY,
+                   .high = r->adc_bits > 0 ? ohm_adc_high(g, r) : INFINITY,
+                   .noisy = noisy,
+                   .cells = r->read_noise && r->read_cells};
     chain_task()(&c, at->count, to - from);
 }
 
@@ -448,9 +494,11 @@ static void convert_chain(const job *j, const memory *s, const place *at, size_t
 {
     const ohm_geometry *g = j->g;
     for (int ct = 0; ct < g->column_tiles; ct++) {
-        int from = ct * g->tile_columns, to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
+        int from = ct * g->tile_columns,
+            to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
         common_current(j, s, at, offset, ct);
-        (j->r->static_errors ? chain_general : chain_plain)(j, s, at, offset, from, to, ohm_packed_position(g, from));
+        (j->r->static_errors ? chain_general : chain_plain)(j, s, at, offset, from, to,
+                                                            ohm_packed_position(g, from));
     }
 }
 
@@ -461,20 +509,24 @@ static void add_dx(const job *j, const memory *s, const place *at)
     const ohm_read *r = j->r;
     float cells = g->differential && !g->digital ? 2.0f : 1.0f;
     if (r->read_cells) {
-        multiply(CblasNoTrans, CblasTrans, at->count, at->rows, g->n, s->variance, g->n, s->cells, g->n, 0.0f, s->dx, at->rows);
+        multiply(CblasNoTrans, CblasTrans, at->count, at->rows, g->n, s->variance, g->n, s->cells,
+                 g->n, 0.0f, s->dx, at->rows);
         for (size_t i = 0; i < (size_t)at->count * at->rows; i++)
             s->dx[i] *= 2.0f * s->x[i];
     }
-    multiply(CblasNoTrans, CblasTrans, at->count, at->rows, g->n, s->current, g->n, s->w, g->n, r->read_cells ? 1.0f : 0.0f, s->dx, at->rows);
+    multiply(CblasNoTrans, CblasTrans, at->count, at->rows, g->n, s->current, g->n, s->w, g->n,
+             r->read_cells ? 1.0f : 0.0f, s->dx, at->rows);
     for (int i = 0; i < at->count; i++) {
         double currents = 0.0, variances = 0.0;
         for (int n = 0; n < g->n; n++) {
             currents += s->current[(size_t)i * g->n + n];
             variances += s->variance[(size_t)i * g->n + n];
         }
-        double common = g->digital ? g->pedestal * currents : 0.0, spread = 2.0 * cells * r->read_constant * variances;
+        double common = g->digital ? g->pedestal * currents : 0.0,
+               spread = 2.0 * cells * r->read_constant * variances;
         for (int ct = 0; ct < g->column_tiles && !g->differential; ct++) {
-            common += g->digital ? g->pedestal * s->ref_current[(size_t)i * g->column_tiles + ct] : 0.0;
+            common +=
+                g->digital ? g->pedestal * s->ref_current[(size_t)i * g->column_tiles + ct] : 0.0;
             spread += 2.0 * r->read_constant * s->ref_variance[(size_t)i * g->column_tiles + ct];
         }
         for (int k = 0; k < at->rows; k++) {
@@ -484,9 +536,11 @@ static void add_dx(const job *j, const memory *s, const place *at)
                 size_t ref = ((size_t)at->slice * g->column_tiles + ct) * g->k + at->begin + k;
                 d += (double)s->ref_current[(size_t)i * g->column_tiles + ct] * j->w->ref[ref];
                 if (j->w->ref_variance)
-                    d += 2.0 * s->x[cell] * s->ref_variance[(size_t)i * g->column_tiles + ct] * j->w->ref_variance[ref];
+                    d += 2.0 * s->x[cell] * s->ref_variance[(size_t)i * g->column_tiles + ct] *
+                         j->w->ref_variance[ref];
             }
-            j->d->dx[(size_t)(at->first + i) * j->d->lddx + at->begin + k] += (float)(d * s->slope[cell]);
+            j->d->dx[(size_t)(at->first + i) * j->d->lddx + at->begin + k] +=
+                (float)(d * s->slope[cell]);
         }
     }
 }
@@ -496,9 +550,11 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
 {
     const ohm_geometry *g = j->g;
     size_t base = ((size_t)at->array * g->k + at->begin) * g->n;
-    multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->x, at->rows, s->current, g->n, 1.0f, p->dg + base, g->n);
+    multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->x, at->rows, s->current, g->n,
+             1.0f, p->dg + base, g->n);
     if (j->r->read_cells)
-        multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->square, at->rows, s->variance, g->n, 1.0f, p->dvariance + base, g->n);
+        multiply(CblasTrans, CblasNoTrans, at->rows, g->n, at->count, s->square, at->rows,
+                 s->variance, g->n, 1.0f, p->dvariance + base, g->n);
     float *johnson = p->djohnson + ((size_t)at->array * g->tiles + at->tile) * g->n;
     for (int i = 0; i < at->count && j->johnson_scale > 0.0; i++)
         for (int n = 0; n < g->n; n++)
@@ -512,7 +568,8 @@ static void add_dg(const job *j, const memory *s, const place *at, const partial
                 variance += (double)s->square[cell] * s->ref_variance[to];
                 all += s->ref_variance[to];
             }
-            p->dref[(size_t)(at->begin + k) * g->column_tiles + ct] += (float)(current + j->johnson_scale * all);
+            p->dref[(size_t)(at->begin + k) * g->column_tiles + ct] +=
+                (float)(current + j->johnson_scale * all);
             p->dref_variance[(size_t)(at->begin + k) * g->column_tiles + ct] += (float)variance;
         }
 }
@@ -521,12 +578,16 @@ static void read_backward(const job *j, const memory *s, const place *at, const 
 {
     const ohm_geometry *g = j->g;
     const ohm_read *r = j->r;
-    size_t array = ((size_t)at->slice * ohm_arrays(g) + at->array) * (size_t)g->k * ohm_packed_columns(g), offset = 0;
+    size_t array = ((size_t)at->slice * ohm_arrays(g) + at->array) * (size_t)g->k *
+                   ohm_packed_columns(g),
+           offset = 0;
     unpack(s->w, j->w->w + array, g, at);
-    multiply(CblasNoTrans, CblasNoTrans, at->count, g->n, at->rows, s->x, at->rows, s->w, g->n, 0.0f, s->current, g->n);
+    multiply(CblasNoTrans, CblasNoTrans, at->count, g->n, at->rows, s->x, at->rows, s->w, g->n,
+             0.0f, s->current, g->n);
     if (r->read_cells) {
         unpack(s->cells, j->w->variance + array, g, at);
-        multiply(CblasNoTrans, CblasNoTrans, at->count, g->n, at->rows, s->square, at->rows, s->cells, g->n, 0.0f, s->variance, g->n);
+        multiply(CblasNoTrans, CblasNoTrans, at->count, g->n, at->rows, s->square, at->rows,
+                 s->cells, g->n, 0.0f, s->variance, g->n);
     }
     if (r->read_noise || r->adc_noise > 0.0f)
         draw_read(j, s, at, &offset);
@@ -539,16 +600,19 @@ static void read_backward(const job *j, const memory *s, const place *at, const 
         add_dg(j, s, at, p);
 }
 
-static void run_task(const job *j, const memory *s, const partial *p, int group, int groups, int tile)
+static void run_task(const job *j, const memory *s, const partial *p, int group, int groups,
+                     int tile)
 {
     const ohm_geometry *g = j->g;
-    int m = j->d->m, from = (int)((int64_t)m * group / groups), to = (int)((int64_t)m * (group + 1) / groups);
+    int m = j->d->m, from = (int)((int64_t)m * group / groups),
+        to = (int)((int64_t)m * (group + 1) / groups);
     place at = {.tile = tile, .begin = ohm_tile_begin(g, tile)};
     at.rows = ohm_tile_begin(g, tile + 1) - at.begin;
     for (at.first = from; at.first < to; at.first += BLOCK) {
         at.count = to - at.first < BLOCK ? to - at.first : BLOCK;
         for (int i = 0; j->d->dx && i < at.count; i++)
-            memset(j->d->dx + (size_t)(at.first + i) * j->d->lddx + at.begin, 0, (size_t)at.rows * sizeof(float));
+            memset(j->d->dx + (size_t)(at.first + i) * j->d->lddx + at.begin, 0,
+                   (size_t)at.rows * sizeof(float));
         for (at.phase = 0; at.phase < g->phases; at.phase++)
             for (at.plane = 0; at.plane < g->planes; at.plane++) {
                 drive_block(j, s, &at);
@@ -575,7 +639,8 @@ static void merge(const job *j, const partial *parts, int groups)
         for (int sign = 0; sign < signs; sign++)
             for (int n = 0; n < g->n; n++) {
                 int array = arrays == 2 ? sign : 0;
-                size_t from = (size_t)array * cells + (size_t)k * g->n + n, to = (size_t)sign * cells + (size_t)k * g->n + n;
+                size_t from = (size_t)array * cells + (size_t)k * g->n + n,
+                       to = (size_t)sign * cells + (size_t)k * g->n + n;
                 double dg = 0.0, dvariance = 0.0, johnson = 0.0;
                 for (int i = 0; i < groups; i++) {
                     dg += parts[i].dg[from];
@@ -601,8 +666,8 @@ static void merge(const job *j, const partial *parts, int groups)
     }
 }
 
-void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
-                      void *scratch)
+void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r,
+                      const ohm_tiles *w, double johnson_scale, void *scratch)
 {
     job j = {.d = d, .g = g, .r = r, .w = w, .johnson_scale = johnson_scale};
     partial parts[GROUPS_MOST];
@@ -624,120 +689,4 @@ void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const oh
                 run_task(&j, &s, &parts[group], group, groups, tile);
     }
     merge(&j, parts, groups);
-}
-
-/* ---- From conductances to weights ------------------------------------------------------------ */
-
-typedef struct {
-    double *g, *dg_eff, *dg, *scratch; /* a physical tile */
-} tile_memory;
-
-static size_t carve_tile(tile_memory *t, const ohm_geometry *g, const ohm_programming *p, char *base)
-{
-    size_t rows = (size_t)tile_rows_most(g), cells = p->ir ? rows * (size_t)p->physical_columns : 0;
-    size_t counts[] = {cells, cells, cells, p->ir ? 2 * cells + 3 * (size_t)p->physical_columns : 0}, used = 0;
-    double **fields[] = {&t->g, &t->dg_eff, &t->dg, &t->scratch};
-    for (int i = 0; i < 4; i++) {
-        *fields[i] = base ? (double *)(void *)(base + used) : NULL;
-        used += (counts[i] * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
-    }
-    return used;
-}
-
-size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming *p)
-{
-    tile_memory t;
-    return carve_tile(&t, g, p, NULL) * (size_t)omp_get_max_threads() + ALIGN;
-}
-
-/* Variance acts as sigma²(g)·(g_eff/g)²: its gradient by g_eff is added to dg, its own by g returned. */
-static double variance_chain(const ohm_read_law *read, double g, double g_eff, double dvariance, double *dg_eff)
-{
-    double slope, sigma2 = ohm_read_variance(read, g, &slope);
-    if (dvariance == 0.0)
-        return 0.0;
-    if (g <= 0.0)
-        return dvariance * slope;
-    double share = g_eff / g;
-    *dg_eff += dvariance * 2.0 * sigma2 * share / g;
-    return dvariance * (slope * share * share - 2.0 * sigma2 * share * share / g);
-}
-
-/* Without wires g_eff = g, and both parts of the variance's gradient meet in the slope of sigma². */
-static void through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read,
-                          int tile, int ct, int sign)
-{
-    int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin, width = p->physical_columns;
-    int first = ct * g->tile_columns, end = first + g->tile_columns < g->n ? first + g->tile_columns : g->n;
-    int signs = p->interleaved ? 2 : 1;
-    size_t physical = (size_t)rows * width, cells = (size_t)g->k * g->n;
-    for (size_t i = 0; i < physical; i++) {
-        t->g[i] = p->g_min;
-        t->dg_eff[i] = t->dg[i] = 0.0;
-    }
-    for (int store = 0; store < 2; store++) {
-        for (int s = 0; s < signs; s++)
-            for (int r = 0; r < rows; r++)
-                for (int n = first; n < end; n++) {
-                    size_t cell = (size_t)(sign + s) * cells + (size_t)(begin + r) * g->n + n, node = (size_t)r * width + (n - first) * signs + s;
-                    if (store) {
-                        c->dg[cell] = (float)t->dg[node];
-                        continue;
-                    }
-                    t->g[node] = c->g[cell];
-                    t->dg_eff[node] = c->dg[cell];
-                    t->dg[node] = variance_chain(read, c->g[cell], c->g_eff[cell], c->dvariance[cell], &t->dg_eff[node]);
-                }
-        for (int r = 0; r < rows && !g->differential && !store; r++) {
-            size_t node = (size_t)r * width + width - 1, cell = (size_t)(begin + r) * g->column_tiles + ct;
-            t->g[node] = c->g_ref[cell];
-            t->dg_eff[node] = c->dref[cell];
-            variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell], &t->dg_eff[node]);
-        }
-        if (!store)
-            ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, rows, width, p->physical_rows - rows, &p->wires, t->scratch);
-    }
-}
-
-void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *negative, const ohm_geometry *g, const ohm_programming *p,
-                             const ohm_read_law *read, void *scratch)
-{
-    int signs = g->differential ? 2 : 1, step = p->interleaved ? signs : 1;
-    size_t cells = (size_t)g->k * g->n;
-    tile_memory unused;
-    size_t each = carve_tile(&unused, g, p, NULL);
-    char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
-#pragma omp parallel
-    {
-        tile_memory t;
-        carve_tile(&t, g, p, base + each * (size_t)omp_get_thread_num());
-        if (p->ir) {
-#pragma omp for collapse(2) schedule(dynamic, 1)
-            for (int tile = 0; tile < g->tiles; tile++)
-                for (int ct = 0; ct < g->column_tiles; ct++)
-                    for (int sign = 0; sign < signs; sign += step)
-                        through_wires(&t, c, g, p, read, tile, ct, sign);
-        } else {
-#pragma omp for schedule(static)
-            for (size_t i = 0; i < signs * cells; i++) {
-                double slope = 0.0;
-                if (c->dvariance[i] != 0.0f)
-                    ohm_read_variance(read, c->g[i], &slope);
-                c->dg[i] += (float)(c->dvariance[i] * slope);
-            }
-        }
-#pragma omp for schedule(static)
-        for (int k = 0; k < g->k; k++)
-            for (int n = 0; n < g->n; n++) {
-                size_t cell = (size_t)k * g->n + n;
-                if (negative[cell])
-                    dw[(size_t)n * g->k + k] -= c->dg[cells + cell] * c->slope[cells + cell];
-                else
-                    dw[(size_t)n * g->k + k] += c->dg[cell] * c->slope[cell];
-            }
-    }
-    memset(c->dg, 0, signs * cells * sizeof *c->dg);
-    memset(c->dvariance, 0, signs * cells * sizeof *c->dvariance);
-    for (int i = 0; i < 2 && c->dref; i++)
-        memset(i ? c->dref_variance : c->dref, 0, (size_t)g->k * g->column_tiles * sizeof *c->dref);
 }

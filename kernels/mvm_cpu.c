@@ -10,12 +10,16 @@ enum { COLUMNS_MOST = 512, ALIGN = 64 };
 ohm_mvm_task *ohm_mvm_task_of(ohm_isa isa)
 {
     switch (isa) {
-    case OHM_ISA_BASE: return ohm_mvm_task_base;
+    case OHM_ISA_BASE:
+        return ohm_mvm_task_base;
 #if defined(__x86_64__)
-    case OHM_ISA_AVX2: return ohm_mvm_task_avx2;
-    case OHM_ISA_AVX512: return ohm_mvm_task_avx512;
+    case OHM_ISA_AVX2:
+        return ohm_mvm_task_avx2;
+    case OHM_ISA_AVX512:
+        return ohm_mvm_task_avx512;
 #endif
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 
@@ -70,7 +74,8 @@ static void merge_range(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int co
     int pitch = ohm_tile_pitch(g), width = job->range_per_column ? g->n : 1;
     for (int i = 0; i < g->planes * g->slices; i++)
         for (int c = column; c < column + columns; c++) {
-            int within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
+            int within = c % pitch,
+                n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
             if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
                 continue;
             float *to = job->range + (size_t)i * width + (job->range_per_column ? n : 0);
@@ -82,7 +87,8 @@ static void merge_range(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int co
 void ohm_mvm_run(const ohm_mvm_job *job, ohm_mvm_task *task, void *scratch)
 {
     int columns = task_columns(job->g), all = ohm_packed_columns(job->g);
-    int row_blocks = (job->m + OHM_ROW_BLOCK - 1) / OHM_ROW_BLOCK, column_blocks = (all + columns - 1) / columns;
+    int row_blocks = (job->m + OHM_ROW_BLOCK - 1) / OHM_ROW_BLOCK,
+        column_blocks = (all + columns - 1) / columns;
     ohm_mvm_scratch unused;
     size_t bytes = carve(&unused, job->g, NULL);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
@@ -105,24 +111,51 @@ void ohm_mvm_run(const ohm_mvm_job *job, ohm_mvm_task *task, void *scratch)
     }
 }
 
-void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
-                 int m, uint64_t first_row, void *scratch)
+void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
+                 const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .sums = sums, .lds = lds};
+    ohm_mvm_job job = {.g = g,
+                       .r = r,
+                       .w = w,
+                       .x_u = x_u,
+                       .ldx = ldx,
+                       .m = m,
+                       .first_row = first_row,
+                       .sums = sums,
+                       .lds = lds};
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
-void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
-                     int m, uint64_t first_row, void *scratch)
+void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r,
+                     const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
+                     void *scratch)
 {
-    ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .raw = sums, .lds = lds};
+    ohm_mvm_job job = {.g = g,
+                       .r = r,
+                       .w = w,
+                       .x_u = x_u,
+                       .ldx = ldx,
+                       .m = m,
+                       .first_row = first_row,
+                       .raw = sums,
+                       .lds = lds};
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
-void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u,
-                       int ldx, int m, uint64_t first_row, void *scratch)
+void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column,
+                       const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
+                       const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_job job = {.g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row, .range = range,
-                       .histogram = histogram, .bins = bins, .range_per_column = per_column};
+    ohm_mvm_job job = {.g = g,
+                       .r = r,
+                       .w = w,
+                       .x_u = x_u,
+                       .ldx = ldx,
+                       .m = m,
+                       .first_row = first_row,
+                       .range = range,
+                       .histogram = histogram,
+                       .bins = bins,
+                       .range_per_column = per_column};
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }

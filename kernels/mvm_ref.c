@@ -7,7 +7,8 @@
 #include "kernels/mvm.h"
 #include "kernels/normals.h"
 
-double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit, double *slope)
+double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit,
+                      double *slope)
 {
     double v = v_read * digit / max_digit, scale = max_digit / v_read, value = digit, d = 1.0;
     if (iv == OHM_CELL_CUBIC) {
@@ -28,11 +29,11 @@ typedef struct {
     const ohm_geometry *g;
     const ohm_read *r;
     const ohm_crossbar *cells;
-    int round, per_cell, columns; /* columns: outputs and references */
-    uint64_t row;                 /* global index of the sample */
-    double *drive;                /* [k] */
-    double *normals, *adc_normals;/* [draw pitch] of the present read */
-    float *block;                 /* [128] */
+    int round, per_cell, columns;  /* columns: outputs and references */
+    uint64_t row;                  /* global index of the sample */
+    double *drive;                 /* [k] */
+    double *normals, *adc_normals; /* [draw pitch] of the present read */
+    float *block;                  /* [128] */
 } context;
 
 static void draw_block(const context *c, uint32_t site, uint64_t transform, uint64_t per_sample)
@@ -58,9 +59,11 @@ static void draw_read(const context *c, double *z, uint32_t site, uint64_t read)
 static double digit_of(const context *c, double x, int phase, int plane)
 {
     const ohm_geometry *g = c->g;
-    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE, base = g->max_digit + 1;
+    int is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE,
+        base = g->max_digit + 1;
     double magnitude = is_signed ? fabs(x) : x, digit = 0.0, rest = magnitude;
-    for (int i = g->planes - 1; i >= 1; i--) { /* whole digits first: what is left rides on plane 0 */
+    for (int i = g->planes - 1; i >= 1;
+         i--) { /* whole digits first: what is left rides on plane 0 */
         double d = floor(ldexp(magnitude, -i * g->dac_bits));
         d -= base * floor(d / base);
         rest -= ldexp(d, i * g->dac_bits);
@@ -87,7 +90,8 @@ static void drive_row(const context *c, const double *x, int phase, int plane)
                 draw_block(c, OHM_SITE_DAC_NOISE, base + (uint64_t)k / 128, per_sample);
             digit += (double)r->dac_noise * c->block[k % 128];
         }
-        c->drive[k] = ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, digit, NULL);
+        c->drive[k] =
+            ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, digit, NULL);
     }
 }
 
@@ -100,23 +104,25 @@ typedef struct {
 typedef struct {
     const double *g, *variance;
     size_t stride;
-    uint64_t element;  /* per-cell draws: element + r·columns */
+    uint64_t element; /* per-cell draws: element + r·columns */
 } column;
 
-static void add_column(const context *c, const read_at *at, const column *cells, double sign, double *current, double *variance,
-                       double *conductance)
+static void add_column(const context *c, const read_at *at, const column *cells, double sign,
+                       double *current, double *variance, double *conductance)
 {
     int begin = ohm_tile_begin(c->g, at->tile), end = ohm_tile_begin(c->g, at->tile + 1);
     ohm_stream stream = c->r->stream;
     stream.site = OHM_SITE_READ;
     stream.where |= 0x80000000u;
     for (int k = begin; k < end; k++) {
-        double v = c->drive[k], spread = cells->variance ? cells->variance[k * cells->stride] : c->r->read_constant;
+        double v = c->drive[k],
+               spread = cells->variance ? cells->variance[k * cells->stride] : c->r->read_constant;
         *current += sign * v * cells->g[k * cells->stride];
         *conductance += cells->g[k * cells->stride];
         if (c->per_cell && c->r->read_noise && !c->r->quiet) {
             float z;
-            ohm_normals_exact_ref(&z, cells->element + (uint64_t)k * (uint64_t)c->columns, 1, &stream);
+            ohm_normals_exact_ref(&z, cells->element + (uint64_t)k * (uint64_t)c->columns, 1,
+                                  &stream);
             *current += sign * v * sqrt(spread) * z;
         } else
             *variance += v * v * spread;
@@ -128,8 +134,10 @@ static column column_at(const context *c, const read_at *at, int sign, int n)
     const ohm_geometry *g = c->g;
     int signs = g->differential ? 2 : 1;
     size_t first = ((size_t)at->slice * signs + sign) * g->k * g->n + n;
-    uint64_t element = (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
-    return (column){c->cells->g + first, c->cells->variance ? c->cells->variance + first : NULL, (size_t)g->n,
+    uint64_t element =
+        (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
+    return (column){c->cells->g + first, c->cells->variance ? c->cells->variance + first : NULL,
+                    (size_t)g->n,
                     element + (uint64_t)sign * g->k * (uint64_t)c->columns + (uint64_t)n};
 }
 
@@ -137,8 +145,10 @@ static column reference_at(const context *c, const read_at *at, int ct)
 {
     const ohm_geometry *g = c->g;
     size_t first = (size_t)at->slice * g->k * g->column_tiles + ct;
-    uint64_t element = (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
-    return (column){c->cells->g_ref + first, c->cells->variance_ref ? c->cells->variance_ref + first : NULL,
+    uint64_t element =
+        (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
+    return (column){c->cells->g_ref + first,
+                    c->cells->variance_ref ? c->cells->variance_ref + first : NULL,
                     (size_t)g->column_tiles, element + (uint64_t)(g->n + ct)};
 }
 
@@ -147,7 +157,8 @@ typedef struct {
 } column_error;
 
 /* Current -> code (or the current itself without an ADC). z: packed column of the draws. */
-static double convert(const context *c, double current, double variance, double lsb, column_error e, int z, double *analogue)
+static double convert(const context *c, double current, double variance, double lsb, column_error e,
+                      int z, double *analogue)
 {
     const ohm_read *r = c->r;
     int noisy = r->read_noise && !r->quiet, separate = r->static_errors || c->per_cell;
@@ -172,21 +183,27 @@ static double convert(const context *c, double current, double variance, double 
     return fmin(fmax(value, low), high);
 }
 
-static void read_tile(const context *c, const read_at *at, double weight, double *sums, double *analogue)
+static void read_tile(const context *c, const read_at *at, double weight, double *sums,
+                      double *analogue)
 {
     const ohm_geometry *g = c->g;
     const ohm_read *r = c->r;
     const ohm_crossbar *cells = c->cells;
     int np = ohm_packed_columns(g), pitch = ohm_tile_pitch(g), arrays = ohm_arrays(g);
-    double johnson = cells->johnson_scale ? *cells->johnson_scale : 0.0, unused, idle = ohm_idle_conductance(g, at->tile);
-    const float *lsb = r->lsb ? r->lsb + ((size_t)at->plane * g->slices + at->slice) * (r->lsb_per_column ? g->n : 1) : NULL;
+    double johnson = cells->johnson_scale ? *cells->johnson_scale : 0.0, unused,
+           idle = ohm_idle_conductance(g, at->tile);
+    const float *lsb = r->lsb ? r->lsb + ((size_t)at->plane * g->slices + at->slice) *
+                                             (r->lsb_per_column ? g->n : 1)
+                              : NULL;
     draw_read(c, c->normals, OHM_SITE_READ, at->index);
     draw_read(c, c->adc_normals, OHM_SITE_ADC_NOISE, at->index);
     for (int n = 0; n < g->n; n++) {
         int packed = ohm_packed_position(g, n), ct = packed / pitch;
-        size_t error = (((size_t)at->slice * arrays + at->array) * g->tiles + at->tile) * np + packed;
+        size_t error =
+            (((size_t)at->slice * arrays + at->array) * g->tiles + at->tile) * np + packed;
         size_t ref_error = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
-        double current = 0.0, variance = 0.0, conductance = 0.0, ref = 0.0, ref_variance = 0.0, ref_conductance = 0.0, post = 0.0;
+        double current = 0.0, variance = 0.0, conductance = 0.0, ref = 0.0, ref_variance = 0.0,
+               ref_conductance = 0.0, post = 0.0;
         column plus = column_at(c, at, at->array, n);
         add_column(c, at, &plus, 1.0, &current, &variance, &conductance);
         if (g->differential && !g->digital) {
@@ -199,7 +216,8 @@ static void read_tile(const context *c, const read_at *at, double weight, double
             add_column(c, at, &reference, 1.0, &ref, &ref_variance, &ref_conductance);
             ref_variance += johnson * (ref_conductance + idle);
             if (g->digital) {
-                column_error e = {cells->ref_gain ? cells->ref_gain[ref_error] : 0.0, cells->ref_offset ? cells->ref_offset[ref_error] : 0.0,
+                column_error e = {cells->ref_gain ? cells->ref_gain[ref_error] : 0.0,
+                                  cells->ref_offset ? cells->ref_offset[ref_error] : 0.0,
                                   cells->ref_s_shape ? cells->ref_s_shape[ref_error] : 0.0};
                 /* the reference column has a converter of its own, and draws of its own */
                 context own = *c;
@@ -213,23 +231,32 @@ static void read_tile(const context *c, const read_at *at, double weight, double
                     current -= c->normals[np + ct] * sqrt(ref_variance);
             }
         }
-        column_error e = {cells->gain ? cells->gain[error] : 0.0, cells->offset ? cells->offset[error] : 0.0,
+        column_error e = {cells->gain ? cells->gain[error] : 0.0,
+                          cells->offset ? cells->offset[error] : 0.0,
                           cells->s_shape ? cells->s_shape[error] : 0.0};
-        double unit = lsb ? lsb[r->lsb_per_column ? n : 0] : 1.0, value = convert(c, current, variance, unit, e, packed, &unused);
+        double unit = lsb ? lsb[r->lsb_per_column ? n : 0] : 1.0,
+               value = convert(c, current, variance, unit, e, packed, &unused);
         if (analogue)
             analogue[at->index * (uint64_t)g->n + (uint64_t)n] = unused;
         sums[n] += weight * (value * (r->adc_bits > 0 && !r->quiet ? unit : 1.0) - post);
     }
 }
 
-void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const double *x, int m,
-                 uint64_t first_row, int round, int per_cell, double *analogue)
+void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells,
+                 const double *x, int m, uint64_t first_row, int round, int per_cell,
+                 double *analogue)
 {
     size_t pitch = (size_t)ohm_draw_pitch(g);
     double *memory = malloc(((size_t)g->k + 2 * pitch) * sizeof *memory);
     float block[128];
-    context c = {.g = g, .r = r, .cells = cells, .round = round, .per_cell = per_cell, .block = block,
-                 .columns = g->n + (g->differential ? 0 : g->column_tiles), .drive = memory};
+    context c = {.g = g,
+                 .r = r,
+                 .cells = cells,
+                 .round = round,
+                 .per_cell = per_cell,
+                 .block = block,
+                 .columns = g->n + (g->differential ? 0 : g->column_tiles),
+                 .drive = memory};
     if (!memory)
         return;
     c.normals = memory + g->k;
@@ -243,10 +270,13 @@ void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const o
                 for (int slice = 0; slice < g->slices; slice++)
                     for (int array = 0; array < ohm_arrays(g); array++)
                         for (int tile = 0; tile < g->tiles; tile++) {
-                            read_at at = {plane, slice, array, tile, ohm_read_index(g, phase, plane, slice, array, tile)};
-                            double weight = ldexp(phase ^ array ? -1.0 : 1.0, plane * g->dac_bits + slice * g->cell_bits);
+                            read_at at = {plane, slice, array, tile,
+                                          ohm_read_index(g, phase, plane, slice, array, tile)};
+                            double weight = ldexp(phase ^ array ? -1.0 : 1.0,
+                                                  plane * g->dac_bits + slice * g->cell_bits);
                             read_tile(&c, &at, weight, sums + (size_t)i * g->n,
-                                      analogue ? analogue + (size_t)i * ohm_read_count(g) * g->n : NULL);
+                                      analogue ? analogue + (size_t)i * ohm_read_count(g) * g->n
+                                               : NULL);
                         }
             }
     }

@@ -13,16 +13,21 @@ enum { COLUMNS_MOST = 512, ROWS_MOST = 32, ALIGN = 64 };
 ohm_cells_task *ohm_cells_task_of(ohm_isa isa)
 {
     switch (isa) {
-    case OHM_ISA_BASE: return ohm_cells_task_base;
+    case OHM_ISA_BASE:
+        return ohm_cells_task_base;
 #if defined(__x86_64__)
-    case OHM_ISA_AVX2: return ohm_cells_task_avx2;
-    case OHM_ISA_AVX512: return ohm_cells_task_avx512;
+    case OHM_ISA_AVX2:
+        return ohm_cells_task_avx2;
+    case OHM_ISA_AVX512:
+        return ohm_cells_task_avx512;
 #endif
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 
-void ohm_program_cells(double *g, double *slope, const ohm_programming *p, const uint8_t *level, uint64_t first, int count)
+void ohm_program_cells(double *g, double *slope, const ohm_programming *p, const uint8_t *level,
+                       uint64_t first, int count)
 {
     ohm_cells_task *task = ohm_cells_task_of(ohm_cpu_isa());
     double unused[OHM_CELLS];
@@ -55,18 +60,14 @@ typedef struct {
 
 typedef struct {
     int slice, tile, column_tile;
-    int begin, rows;       /* of the row tile */
-    int first, columns;    /* output columns of this part */
-    int from, count;       /* rows of the block, within the tile */
+    int begin, rows;    /* of the row tile */
+    int first, columns; /* output columns of this part */
+    int from, count;    /* rows of the block, within the tile */
 } part;
 
 static int block_rows(const ohm_geometry *g, const ohm_programming *p)
 {
-    int rows = 0;
-    for (int t = 0; t < g->tiles; t++) {
-        int r = ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t);
-        rows = r > rows ? r : rows;
-    }
+    int rows = ohm_tile_rows_most(g);
     return p->ir || rows < ROWS_MOST ? rows : ROWS_MOST;
 }
 
@@ -78,13 +79,15 @@ static int block_columns(const ohm_geometry *g, const ohm_programming *p)
 
 static ohm_crosspoint physical_tile(const ohm_programming *p)
 {
-    return (ohm_crosspoint){.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+    return (ohm_crosspoint){
+        .rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
 }
 
 static size_t carve(block *b, const ohm_geometry *g, const ohm_programming *p, char *base)
 {
     size_t used = 0, rows = (size_t)block_rows(g, p), columns = (size_t)block_columns(g, p);
-    size_t cells = (g->differential ? 2 : 1) * rows * columns, physical = p->ir ? (size_t)p->physical_rows * p->physical_columns : 0;
+    size_t cells = (g->differential ? 2 : 1) * rows * columns,
+           physical = p->ir ? (size_t)p->physical_rows * p->physical_columns : 0;
     ohm_crosspoint exact = physical_tile(p);
     int solves = p->ir == OHM_WIRES_EXACT;
 #define TAKE(field, count)                                                                         \
@@ -120,7 +123,8 @@ static void write_cells(const job *j, const block *b, const part *at)
         for (int r = 0; r < at->count; r++) {
             uint64_t e = ohm_cell_element(g, at->slice, sign, at->begin + at->from + r, at->first);
             size_t row = ((size_t)sign * at->count + r) * at->columns;
-            ohm_program_cells(b->before + row, b->slope + row, j->p, j->w_split + e, e, at->columns);
+            ohm_program_cells(b->before + row, b->slope + row, j->p, j->w_split + e, e,
+                              at->columns);
         }
     for (int r = 0; r < at->count && !g->differential; r++) {
         uint64_t e = ohm_ref_element(g, at->slice, at->begin + at->from + r, at->column_tile);
@@ -151,7 +155,8 @@ static void through_wires(const job *j, block *b, const part *at)
 {
     const ohm_geometry *g = j->g;
     const ohm_programming *p = j->p;
-    int signs = g->differential ? 2 : 1, step = p->interleaved ? signs : 1, width = p->physical_columns;
+    int signs = g->differential ? 2 : 1, step = p->interleaved ? signs : 1,
+        width = p->physical_columns;
     size_t cells = (size_t)at->count * at->columns;
     if (!p->ir) {
         memcpy(b->after, b->before, signs * cells * sizeof *b->after);
@@ -164,14 +169,16 @@ static void through_wires(const job *j, block *b, const part *at)
         for (int s = 0; s < step; s++)
             for (int r = 0; r < at->count; r++)
                 for (int c = 0; c < at->columns; c++)
-                    b->tile[(size_t)r * width + c * step + s] = b->before[(sign + s) * cells + (size_t)r * at->columns + c];
+                    b->tile[(size_t)r * width + c * step + s] =
+                        b->before[(sign + s) * cells + (size_t)r * at->columns + c];
         for (int r = 0; r < at->count && !g->differential; r++)
             b->tile[(size_t)r * width + width - 1] = b->ref_before[r];
         pass_wires(p, b, at->count);
         for (int s = 0; s < step; s++)
             for (int r = 0; r < at->count; r++)
                 for (int c = 0; c < at->columns; c++)
-                    b->after[(sign + s) * cells + (size_t)r * at->columns + c] = b->tile[(size_t)r * width + c * step + s];
+                    b->after[(sign + s) * cells + (size_t)r * at->columns + c] =
+                        b->tile[(size_t)r * width + c * step + s];
         for (int r = 0; r < at->count && !g->differential; r++)
             b->ref_after[r] = b->tile[(size_t)r * width + width - 1];
     }
@@ -188,14 +195,17 @@ static void store_row(const job *j, const block *b, const part *at, int array, i
 {
     const ohm_geometry *g = j->g;
     size_t cells = (size_t)at->count * at->columns, row = (size_t)r * at->columns;
-    const double *plus = b->after + (g->differential && array ? cells : 0) + row, *minus = b->after + cells + row;
-    const double *plus_before = b->before + (g->differential && array ? cells : 0) + row, *minus_before = b->before + cells + row;
+    const double *plus = b->after + (g->differential && array ? cells : 0) + row,
+                 *minus = b->after + cells + row;
+    const double *plus_before = b->before + (g->differential && array ? cells : 0) + row,
+                 *minus_before = b->before + cells + row;
     int pair = g->differential && !g->digital, at_start = ohm_packed_position(g, at->first);
     int pitch = ohm_tile_pitch(g), tile_end = (at_start / pitch + 1) * pitch;
     int last = at->first + at->columns == g->n || (at->first + at->columns) % g->tile_columns == 0;
     int end = last ? tile_end : at_start + at->columns;
     double single = g->digital ? g->pedestal : g->differential ? 0.0 : b->ref_after[r];
-    size_t base = ((size_t)at->slice * ohm_arrays(g) + array) * (size_t)g->k * ohm_packed_columns(g);
+    size_t base =
+        ((size_t)at->slice * ohm_arrays(g) + array) * (size_t)g->k * ohm_packed_columns(g);
     for (int c = at_start, width; c < end; c += width) {
         width = ohm_panel_width(g, c);
         size_t to = base + ohm_packed_index(g, at->tile, at->from + r, c);
@@ -236,11 +246,13 @@ static void store_gradient(const job *j, const block *b, const part *at)
 static void store_references(const job *j, const block *b, const part *at, double *johnson)
 {
     const ohm_geometry *g = j->g;
-    size_t to = ((size_t)at->slice * g->column_tiles + at->column_tile) * g->k + at->begin + at->from;
+    size_t to =
+        ((size_t)at->slice * g->column_tiles + at->column_tile) * g->k + at->begin + at->from;
     for (int r = 0; r < at->count; r++) {
         j->tiles->ref[to + r] = (float)(b->ref_after[r] - g->pedestal);
         if (j->tiles->ref_variance)
-            j->tiles->ref_variance[to + r] = (float)variance_of(j->read, b->ref_before[r], b->ref_after[r]);
+            j->tiles->ref_variance[to + r] =
+                (float)variance_of(j->read, b->ref_before[r], b->ref_after[r]);
         if (j->gradient && at->slice == 0) {
             size_t cell = (size_t)(at->begin + at->from + r) * g->column_tiles + at->column_tile;
             j->gradient->g_ref[cell] = (float)b->ref_before[r];
@@ -254,7 +266,8 @@ static void store_references(const job *j, const block *b, const part *at, doubl
 static void program_part(const job *j, block *b, part at, int rows_most)
 {
     const ohm_geometry *g = j->g;
-    int arrays = ohm_arrays(g), np = ohm_packed_columns(g), start = ohm_packed_position(g, at.first);
+    int arrays = ohm_arrays(g), np = ohm_packed_columns(g),
+        start = ohm_packed_position(g, at.first);
     size_t columns = (size_t)at.columns;
     double ref_johnson = j->johnson_scale * ohm_idle_conductance(g, at.tile);
     for (size_t c = 0; c < (size_t)arrays * columns; c++)
@@ -278,18 +291,22 @@ static void program_part(const job *j, block *b, part at, int rows_most)
     }
     for (int array = 0; array < arrays && j->tiles->johnson; array++)
         for (size_t c = 0; c < columns; c++)
-            j->tiles->johnson[(((size_t)at.slice * arrays + array) * g->tiles + at.tile) * np + start + c] =
-                (float)b->johnson[array * columns + c];
+            j->tiles->johnson[(((size_t)at.slice * arrays + array) * g->tiles + at.tile) * np +
+                              start + c] = (float)b->johnson[array * columns + c];
     if (!g->differential && j->tiles->ref_johnson && at.first == at.column_tile * g->tile_columns)
-        j->tiles->ref_johnson[((size_t)at.slice * g->tiles + at.tile) * g->column_tiles + at.column_tile] = (float)ref_johnson;
+        j->tiles->ref_johnson[((size_t)at.slice * g->tiles + at.tile) * g->column_tiles +
+                              at.column_tile] = (float)ref_johnson;
 }
 
-ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
-                     const ohm_read_law *read, double johnson_scale, const uint8_t *w_split, const uint8_t *ref_level, void *scratch)
+ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient,
+                                 const ohm_geometry *g, const ohm_programming *p,
+                                 const ohm_read_law *read, double johnson_scale,
+                                 const uint8_t *w_split, const uint8_t *ref_level, void *scratch)
 {
     job j = {tiles, gradient, g, p, read, johnson_scale, w_split, ref_level};
     int rows_most = block_rows(g, p), columns_most = block_columns(g, p);
-    int tile_columns = g->column_tiles == 1 ? g->n : g->tile_columns, parts = (tile_columns + columns_most - 1) / columns_most;
+    int tile_columns = g->column_tiles == 1 ? g->n : g->tile_columns,
+        parts = (tile_columns + columns_most - 1) / columns_most;
     block unused;
     size_t bytes = carve(&unused, g, p, NULL);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
@@ -303,8 +320,13 @@ ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, 
             for (int t = 0; t < g->tiles; t++)
                 for (int i = 0; i < g->column_tiles * parts; i++) {
                     int ct = i / parts, first = ct * tile_columns + i % parts * columns_most;
-                    int end = (ct + 1) * tile_columns < g->n ? (ct + 1) * tile_columns : g->n, left = end - first;
-                    part at = {.slice = slice, .tile = t, .column_tile = ct, .begin = ohm_tile_begin(g, t), .first = first,
+                    int end = (ct + 1) * tile_columns < g->n ? (ct + 1) * tile_columns : g->n,
+                        left = end - first;
+                    part at = {.slice = slice,
+                               .tile = t,
+                               .column_tile = ct,
+                               .begin = ohm_tile_begin(g, t),
+                               .first = first,
                                .columns = left < columns_most ? left : columns_most};
                     at.rows = ohm_tile_begin(g, t + 1) - at.begin;
                     if (left > 0)
@@ -315,7 +337,8 @@ ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, 
     return (ohm_solve_status)worst;
 }
 
-void ohm_column_errors(float *out, size_t count, double mean, double sigma, const ohm_stream *stream, uint32_t site, uint64_t first)
+void ohm_column_errors(float *out, size_t count, double mean, double sigma,
+                       const ohm_stream *stream, uint32_t site, uint64_t first)
 {
     ohm_stream s = *stream;
     s.site = site;

@@ -18,7 +18,8 @@ static double normal_at(const ohm_stream *stream, uint32_t site, uint64_t elemen
 static double normal_quantile(double u)
 {
     double t = sqrt(-2.0 * log(u < 0.5 ? u : 1.0 - u));
-    double z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) / (1.0 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t);
+    double z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) /
+                       (1.0 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t);
     if (u < 0.5)
         z = -z;
     for (int i = 0; i < 3; i++) { /* Hastings' start is good to 5e-4; Halley triples the digits */
@@ -104,13 +105,16 @@ double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t ele
     if (p->thermal) {
         double energy = p->activation;
         if (p->activation_sigma > 0.0)
-            energy += p->activation_sigma * normal_at(&p->per_chip, OHM_SITE_ACTIVATION_ENERGY, element);
+            energy +=
+                p->activation_sigma * normal_at(&p->per_chip, OHM_SITE_ACTIVATION_ENERGY, element);
         g *= exp(-energy * p->inverse_kelvin);
         d *= exp(-energy * p->inverse_kelvin);
     }
     ohm_stream fault = p->per_chip;
     fault.site = OHM_SITE_FAULT;
-    double u = p->stuck_off + p->stuck_on + p->stuck_random > 0.0 ? ohm_stream_uniform(&fault, 2 * element) : 1.0;
+    double u = p->stuck_off + p->stuck_on + p->stuck_random > 0.0
+                   ? ohm_stream_uniform(&fault, 2 * element)
+                   : 1.0;
     if (u < p->stuck_off + p->stuck_on + p->stuck_random) {
         d = 0.0;
         if (u < p->stuck_off)
@@ -195,14 +199,17 @@ static int physical_column(const place *at, int sign, int c)
 static ohm_solve_status pass_wires(const place *at, double *tile, void *scratch)
 {
     const ohm_programming *p = at->p;
-    ohm_crosspoint exact = {.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+    ohm_crosspoint exact = {
+        .rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
     if (p->ir == OHM_WIRES_EXACT)
         return ohm_irdrop_exact_f64(tile, tile, &exact, scratch, NULL);
-    ohm_irdrop_closed(tile, tile, at->rows, p->physical_columns, p->physical_rows - at->rows, &p->wires, scratch);
+    ohm_irdrop_closed(tile, tile, at->rows, p->physical_columns, p->physical_rows - at->rows,
+                      &p->wires, scratch);
     return OHM_SOLVE_OK;
 }
 
-static ohm_solve_status through_wires(ohm_crossbar *cells, const place *at, int sign, double *tile, void *scratch)
+static ohm_solve_status through_wires(ohm_crossbar *cells, const place *at, int sign, double *tile,
+                                      void *scratch)
 {
     const ohm_geometry *g = at->g;
     int width = at->p->physical_columns, signs = g->differential ? 2 : 1;
@@ -216,12 +223,15 @@ static ohm_solve_status through_wires(ohm_crossbar *cells, const place *at, int 
         for (int r = 0; r < at->rows; r++) {
             for (int s = from; s < to; s++)
                 for (int c = 0; c < at->columns; c++) {
-                    double *cell = cells->g + ohm_cell_element(g, at->slice, s, at->begin + r, at->first + c);
+                    double *cell =
+                        cells->g + ohm_cell_element(g, at->slice, s, at->begin + r, at->first + c);
                     double *node = tile + (size_t)r * width + physical_column(at, s, c);
                     *(store ? cell : node) = *(store ? node : cell);
                 }
             if (!g->differential) {
-                double *cell = cells->g_ref + ((size_t)at->slice * g->k + at->begin + r) * g->column_tiles + at->column_tile;
+                double *cell = cells->g_ref +
+                               ((size_t)at->slice * g->k + at->begin + r) * g->column_tiles +
+                               at->column_tile;
                 double *node = tile + (size_t)r * width + physical_column(at, 0, -1);
                 *(store ? cell : node) = *(store ? node : cell);
             }
@@ -236,15 +246,20 @@ static double scaled_variance(const ohm_read_law *read, double before, double af
     return ohm_read_variance(read, before, NULL) * share * share;
 }
 
-ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
-                     const uint8_t *ref_level)
+ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g,
+                                 const ohm_programming *p, const ohm_read_law *read,
+                                 const double *level, const uint8_t *ref_level)
 {
     int signs = g->differential ? 2 : 1;
-    size_t count = (size_t)g->slices * signs * g->k * g->n, refs = g->differential ? 0 : (size_t)g->slices * g->k * g->column_tiles;
+    size_t count = (size_t)g->slices * signs * g->k * g->n,
+           refs = g->differential ? 0 : (size_t)g->slices * g->k * g->column_tiles;
     double *before = malloc((count + refs) * sizeof *before);
     size_t physical = (size_t)p->physical_rows * (p->ir ? p->physical_columns : 0);
-    ohm_crosspoint exact = {.rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
-    size_t solver = p->ir == OHM_WIRES_EXACT ? ohm_irdrop_exact_bytes_f64(&exact) : (physical + 3 * (size_t)p->physical_columns) * sizeof(double);
+    ohm_crosspoint exact = {
+        .rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+    size_t solver = p->ir == OHM_WIRES_EXACT
+                        ? ohm_irdrop_exact_bytes_f64(&exact)
+                        : (physical + 3 * (size_t)p->physical_columns) * sizeof(double);
     double *tile = malloc((physical + 1) * sizeof *tile);
     void *scratch = aligned_alloc(64, (solver + 64) / 64 * 64);
     ohm_solve_status status = before && tile && scratch ? OHM_SOLVE_OK : OHM_SOLVE_SINGULAR;
@@ -257,14 +272,23 @@ ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, con
     for (size_t i = 0; i < count; i++)
         cells->g[i] = before[i] = ohm_program_cell_ref(p, level[i], i, NULL);
     for (size_t i = 0; i < refs; i++)
-        cells->g_ref[i] = before[count + i] = ohm_program_cell_ref(p, ref_level[i / ((size_t)g->k * g->column_tiles)], count + i, NULL);
+        cells->g_ref[i] = before[count + i] = ohm_program_cell_ref(
+            p, ref_level[i / ((size_t)g->k * g->column_tiles)], count + i, NULL);
     for (int slice = 0; p->ir && slice < g->slices; slice++)
         for (int t = 0; t < g->tiles; t++)
             for (int ct = 0; ct < g->column_tiles; ct++) {
                 int begin = ohm_tile_begin(g, t), first = ct * g->tile_columns;
-                place at = {g, p, slice, t, ct, begin, ohm_tile_begin(g, t + 1) - begin, first,
+                place at = {g,
+                            p,
+                            slice,
+                            t,
+                            ct,
+                            begin,
+                            ohm_tile_begin(g, t + 1) - begin,
+                            first,
                             g->n - first < g->tile_columns ? g->n - first : g->tile_columns};
-                for (int sign = 0; sign < (p->interleaved ? 1 : signs) && status == OHM_SOLVE_OK; sign++)
+                for (int sign = 0; sign < (p->interleaved ? 1 : signs) && status == OHM_SOLVE_OK;
+                     sign++)
                     status = through_wires(cells, &at, sign, tile, scratch);
             }
     for (size_t i = 0; cells->variance && i < count; i++)

@@ -103,7 +103,8 @@ static void keep(run *r)
         double nu[OHM_CELLS], d_nu[OHM_CELLS];
         for (int i = 0; i < r->count; i++) {
             const ohm_level *at = &p->level[r->level[i]];
-            double value = at->nu + at->nu_sigma * r->z[i], slope = at->d_nu + at->d_nu_sigma * r->z[i];
+            double value = at->nu + at->nu_sigma * r->z[i],
+                   slope = at->d_nu + at->d_nu_sigma * r->z[i];
             nu[i] = value < 0.0 ? -value : value;
             d_nu[i] = value < 0.0 ? -slope : slope;
         }
@@ -122,7 +123,8 @@ static void keep(run *r)
         for (int i = 0; i < r->count; i++) {
             double q, dq, scale = p->flicker_scale * r->z[i];
             flicker_share(&q, &dq, p->flicker, written[i] / p->g_max);
-            r->slope[i] = r->slope[i] * (1.0 + q * scale) + r->g[i] * scale * dq * d_written[i] / p->g_max;
+            r->slope[i] =
+                r->slope[i] * (1.0 + q * scale) + r->g[i] * scale * dq * d_written[i] / p->g_max;
             r->g[i] *= 1.0 + q * scale;
         }
     }
@@ -140,7 +142,8 @@ static void heat(run *r)
         for (int i = 0; i < r->count; i++)
             r->z[i] = 0.0f;
     for (int i = 0; i < r->count; i++) {
-        double factor = ohm_exp(-(p->activation + p->activation_sigma * r->z[i]) * p->inverse_kelvin);
+        double factor =
+            ohm_exp(-(p->activation + p->activation_sigma * r->z[i]) * p->inverse_kelvin);
         r->g[i] *= factor;
         r->slope[i] *= factor;
     }
@@ -160,11 +163,14 @@ static void stick(run *r)
         if (u >= random)
             continue;
         r->slope[i] = 0.0;
-        r->g[i] = u < off ? p->g_min : u < on ? p->g_max : ohm_stuck_level(p, ohm_stream_uniform(&s, 2 * e + 1));
+        r->g[i] = u < off  ? p->g_min
+                  : u < on ? p->g_max
+                           : ohm_stuck_level(p, ohm_stream_uniform(&s, 2 * e + 1));
     }
 }
 
-void OHM_SIMD(ohm_cells_task)(double *g, double *slope, const ohm_programming *p, const uint8_t *level, uint64_t first, int count)
+void OHM_SIMD(ohm_cells_task)(double *g, double *slope, const ohm_programming *p,
+                              const uint8_t *level, uint64_t first, int count)
 {
     run r = {.g = g, .slope = slope, .p = p, .level = level, .first = first, .count = count};
     write_levels(&r);

@@ -49,7 +49,9 @@ int main(void)
         w.out = malloc(cells * sizeof *w.out);
         w.g64 = malloc(cells * sizeof *w.g64);
         w.out64 = malloc(cells * sizeof *w.out64);
-        w.scratch = aligned_alloc(64, (ohm_irdrop_exact_bytes_f64(&w.tile) + ohm_irdrop_exact_bytes_f32(&w.tile) + 63) / 64 * 64);
+        w.scratch = aligned_alloc(
+            64, (ohm_irdrop_exact_bytes_f64(&w.tile) + ohm_irdrop_exact_bytes_f32(&w.tile) + 63) /
+                    64 * 64);
         if (!w.g || !w.out || !w.g64 || !w.out64 || !w.scratch) {
             fprintf(stderr, "bench_irdrop: out of memory\n");
             return 1;
@@ -64,11 +66,26 @@ int main(void)
         char shape[32], note[160];
         snprintf(shape, sizeof shape, "%d x %d", n, n);
         snprintf(note, sizeof note, "norm error of float against double %.2g", error_of(&w, cells));
-        double flop = (13.0 + 2.0 / 3.0) * n * (double)n * n, single = ohm_bench_best(solve_f32, &w, 0.3), full = ohm_bench_best(solve_f64, &w, 0.3);
-        ohm_bench_print(&(ohm_bench_figure){.bench = "irdrop", .what = "float", .shape = shape, .value = single * 1e3, .unit = "ms", .threads = 1,
-                                            .ratio = flop / single / sgemm, .baseline = "flop rate of OpenBLAS sgemm", .note = note});
-        ohm_bench_print(&(ohm_bench_figure){.bench = "irdrop", .what = "double", .shape = shape, .value = full * 1e3, .unit = "ms", .threads = 1,
-                                            .ratio = flop / full / sgemm, .baseline = "flop rate of OpenBLAS sgemm"});
+        double flop = (13.0 + 2.0 / 3.0) * n * (double)n * n,
+               single = ohm_bench_best(solve_f32, &w, 0.3),
+               full = ohm_bench_best(solve_f64, &w, 0.3);
+        ohm_bench_print(&(ohm_bench_figure){.bench = "irdrop",
+                                            .what = "float",
+                                            .shape = shape,
+                                            .value = single * 1e3,
+                                            .unit = "ms",
+                                            .threads = 1,
+                                            .ratio = flop / single / sgemm,
+                                            .baseline = "flop rate of OpenBLAS sgemm",
+                                            .note = note});
+        ohm_bench_print(&(ohm_bench_figure){.bench = "irdrop",
+                                            .what = "double",
+                                            .shape = shape,
+                                            .value = full * 1e3,
+                                            .unit = "ms",
+                                            .threads = 1,
+                                            .ratio = flop / full / sgemm,
+                                            .baseline = "flop rate of OpenBLAS sgemm"});
         free(w.g);
         free(w.out);
         free(w.g64);

@@ -80,22 +80,30 @@ void fixture_forward(fixture_layer *layer, const fixture_run *run)
     int chunk = run->chunk ? run->chunk : layer->m;
     fixture_hardware(&hardware, run->settings);
     OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, layer->k, layer->n, 3));
-    size_t state = ohm_noisy_state_bytes(noisy, 0), scratch = ohm_noisy_scratch_bytes(noisy, chunk, 0);
-    ohm_noisy_pass pass = {.w = layer->w, .bias = layer->bias, .x = layer->x, .x_count = (size_t)layer->m * layer->k, .moment = run->moment,
-                           .state = guarded(state), .scratch = guarded(scratch)};
+    size_t state = ohm_noisy_state_bytes(noisy, 0),
+           scratch = ohm_noisy_scratch_bytes(noisy, chunk, 0);
+    ohm_noisy_pass pass = {.w = layer->w,
+                           .bias = layer->bias,
+                           .x = layer->x,
+                           .x_count = (size_t)layer->m * layer->k,
+                           .moment = run->moment,
+                           .state = guarded(state),
+                           .scratch = guarded(scratch)};
     for (int i = 0; i <= run->calibrate; i++) {
         pass.calibrating = i < run->calibrate;
         OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
         while (ohm_noisy_wants_measure(noisy)) {
             for (int row = 0; row < layer->m; row += chunk) {
                 int rows = layer->m - row < chunk ? layer->m - row : chunk;
-                OHM_OK_OR_FAIL(ohm_noisy_measure_rows(noisy, layer->x + (size_t)row * layer->k, layer->k, rows, (uint64_t)row));
+                OHM_OK_OR_FAIL(ohm_noisy_measure_rows(noisy, layer->x + (size_t)row * layer->k,
+                                                      layer->k, rows, (uint64_t)row));
             }
             OHM_OK_OR_FAIL(ohm_noisy_measured(noisy));
         }
         for (int row = 0; row < layer->m; row += chunk) {
             int rows = layer->m - row < chunk ? layer->m - row : chunk;
-            OHM_OK_OR_FAIL(ohm_noisy_rows(noisy, layer->y + (size_t)row * layer->n, layer->n, layer->x + (size_t)row * layer->k, layer->k, rows,
+            OHM_OK_OR_FAIL(ohm_noisy_rows(noisy, layer->y + (size_t)row * layer->n, layer->n,
+                                          layer->x + (size_t)row * layer->k, layer->k, rows,
                                           (uint64_t)row));
         }
         ohm_noisy_end(noisy);
@@ -119,23 +127,34 @@ static void make_errors(fixture_chip *c)
 {
     const ohm_hardware *hw = &c->hardware;
     const ohm_geometry *g = &c->g;
-    size_t adcs = (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g), refs = (size_t)g->slices * g->tiles * g->column_tiles;
-    const struct { double mean, sigma; uint32_t site; float **of, **ref; const float **cell, **cell_ref; } errors[] = {
-        {0, hw->adc.gain_sigma, OHM_SITE_ADC_GAIN, &c->tiles.gain, &c->tiles.ref_gain, &c->cells.gain, &c->cells.ref_gain},
-        {0, hw->adc.offset_sigma_lsb, OHM_SITE_ADC_OFFSET, &c->tiles.offset, &c->tiles.ref_offset, &c->cells.offset, &c->cells.ref_offset},
-        {hw->output.s_shape, hw->output.s_shape_sigma, OHM_SITE_S_SHAPE, &c->tiles.s_shape, &c->tiles.ref_s_shape, &c->cells.s_shape,
-         &c->cells.ref_s_shape}};
+    size_t adcs = (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g),
+           refs = (size_t)g->slices * g->tiles * g->column_tiles;
+    const struct {
+        double mean, sigma;
+        uint32_t site;
+        float **of, **ref;
+        const float **cell, **cell_ref;
+    } errors[] = {{0, hw->adc.gain_sigma, OHM_SITE_ADC_GAIN, &c->tiles.gain, &c->tiles.ref_gain,
+                   &c->cells.gain, &c->cells.ref_gain},
+                  {0, hw->adc.offset_sigma_lsb, OHM_SITE_ADC_OFFSET, &c->tiles.offset,
+                   &c->tiles.ref_offset, &c->cells.offset, &c->cells.ref_offset},
+                  {hw->output.s_shape, hw->output.s_shape_sigma, OHM_SITE_S_SHAPE,
+                   &c->tiles.s_shape, &c->tiles.ref_s_shape, &c->cells.s_shape,
+                   &c->cells.ref_s_shape}};
     for (int i = 0; i < 3; i++) {
         if (errors[i].sigma == 0.0 && errors[i].mean == 0.0)
             continue;
         *errors[i].cell = *errors[i].of = keep(c, adcs, sizeof(float));
         *errors[i].cell_ref = *errors[i].ref = keep(c, refs, sizeof(float));
-        ohm_column_errors(*errors[i].of, adcs, errors[i].mean, errors[i].sigma, &c->programming.per_chip, errors[i].site, 0);
-        ohm_column_errors(*errors[i].ref, refs, errors[i].mean, errors[i].sigma, &c->programming.per_chip, errors[i].site, adcs);
+        ohm_column_errors(*errors[i].of, adcs, errors[i].mean, errors[i].sigma,
+                          &c->programming.per_chip, errors[i].site, 0);
+        ohm_column_errors(*errors[i].ref, refs, errors[i].mean, errors[i].sigma,
+                          &c->programming.per_chip, errors[i].site, adcs);
     }
 }
 
-void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint32_t seed, double share)
+void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint32_t seed,
+                       double share)
 {
     memset(c, 0, sizeof *c);
     fixture_hardware(&c->hardware, settings);
@@ -143,9 +162,11 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
     ohm_device_geometry(&c->g, &c->shape);
     const ohm_geometry *g = &c->g;
     int q = (1 << (c->hardware.quantise.bits - 1)) - 1;
-    size_t cells = (size_t)k * n, all = cells * (size_t)g->slices * c->shape.signs, refs = (size_t)g->slices * k * g->column_tiles;
+    size_t cells = (size_t)k * n, all = cells * (size_t)g->slices * c->shape.signs,
+           refs = (size_t)g->slices * k * g->column_tiles;
     size_t packed = (size_t)g->slices * ohm_arrays(g) * k * ohm_packed_columns(g);
-    c->moment = (ohm_chip_moment){.seed = seed, .chip = 2, .step = 7, .time_s = c->hardware.retention.time_s};
+    c->moment = (ohm_chip_moment){
+        .seed = seed, .chip = 2, .step = 7, .time_s = c->hardware.retention.time_s};
     ohm_device_programming(&c->programming, g, &c->shape, &c->moment);
     ohm_device_read_law(&c->law, g, &c->hardware, c->moment.time_s);
     ohm_device_read(&c->read, &c->johnson, g, &c->shape, &c->moment, OHM_FOR_INFERENCE);
@@ -157,15 +178,18 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
     fixture_integers(reals, cells, q, seed + 1);
     for (size_t i = 0; i < cells; i++)
         c->w_q[i] = (int8_t)reals[i];
-    ohm_weight_split(c->levels, c->w_q, (size_t)n, (size_t)k, g->differential ? OHM_CELLS_DIFFERENTIAL : OHM_CELLS_OFFSET, g->cell_bits,
+    ohm_weight_split(c->levels, c->w_q, (size_t)n, (size_t)k,
+                     g->differential ? OHM_CELLS_DIFFERENTIAL : OHM_CELLS_OFFSET, g->cell_bits,
                      c->hardware.quantise.bits);
     for (size_t i = 0; i < all; i++)
         c->real_levels[i] = c->levels[i];
     for (int row = 0; row < k; row++)
         for (int column = 0; column < n; column++)
-            c->negative[(size_t)row * n + column] = g->differential && c->w_q[(size_t)column * k + row] < 0;
+            c->negative[(size_t)row * n + column] =
+                g->differential && c->w_q[(size_t)column * k + row] < 0;
     for (int slice = 0; slice < g->slices; slice++)
-        c->ref_level[slice] = (uint8_t)(1u << (c->shape.weight_bits - 1) >> (slice * g->cell_bits) & (unsigned)g->max_level);
+        c->ref_level[slice] = (uint8_t)(1u << (c->shape.weight_bits - 1) >> (slice * g->cell_bits) &
+                                        (unsigned)g->max_level);
     c->tiles.w = keep(c, packed, sizeof(float));
     c->tiles.ref = keep(c, refs, sizeof(float));
     c->cells.g = keep(c, all, sizeof(double));
@@ -178,23 +202,30 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
         c->cells.variance_ref = keep(c, refs, sizeof(double));
     }
     if (c->johnson > 0.0) {
-        c->tiles.johnson = keep(c, (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g), sizeof(float));
-        c->tiles.ref_johnson = keep(c, (size_t)g->slices * g->tiles * g->column_tiles, sizeof(float));
+        c->tiles.johnson = keep(
+            c, (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g), sizeof(float));
+        c->tiles.ref_johnson =
+            keep(c, (size_t)g->slices * g->tiles * g->column_tiles, sizeof(float));
     }
     make_errors(c);
-    float **fields[] = {&c->gradient.g, &c->gradient.g_eff, &c->gradient.slope, &c->gradient.dg, &c->gradient.dvariance};
+    float **fields[] = {&c->gradient.g, &c->gradient.g_eff, &c->gradient.slope, &c->gradient.dg,
+                        &c->gradient.dvariance};
     for (int i = 0; i < 5; i++)
         *fields[i] = keep(c, cells * 2, sizeof(float));
-    float **refs_of[] = {&c->gradient.g_ref, &c->gradient.g_ref_eff, &c->gradient.dref, &c->gradient.dref_variance};
+    float **refs_of[] = {&c->gradient.g_ref, &c->gradient.g_ref_eff, &c->gradient.dref,
+                         &c->gradient.dref_variance};
     for (int i = 0; i < 4; i++)
         *refs_of[i] = keep(c, (size_t)k * g->column_tiles, sizeof(float));
-    size_t bytes = ohm_mvm_scratch_bytes(g) + ohm_program_scratch_bytes(g, &c->programming) + ohm_mvm_backward_scratch_bytes(g, ROWS) +
+    size_t bytes = ohm_mvm_scratch_bytes(g) + ohm_program_scratch_bytes(g, &c->programming) +
+                   ohm_mvm_backward_scratch_bytes(g, ROWS) +
                    ohm_mvm_finish_scratch_bytes(g, &c->programming);
     c->scratch = keep(c, bytes, 1);
-    ohm_program_cpu(&c->tiles, &c->gradient, g, &c->programming, &c->law, c->johnson, c->levels, c->ref_level, c->scratch);
+    ohm_program_cpu(&c->tiles, &c->gradient, g, &c->programming, &c->law, c->johnson, c->levels,
+                    c->ref_level, c->scratch);
     ohm_program_ref(&c->cells, g, &c->programming, &c->law, c->real_levels, c->ref_level);
     c->lsb = keep(c, (size_t)g->planes * g->slices * n, sizeof(float));
-    double worst = (g->k < g->tile_rows ? g->k : g->tile_rows) * (double)g->max_digit * (g->max_level + (g->digital ? g->pedestal : 0.0));
+    double worst = (g->k < g->tile_rows ? g->k : g->tile_rows) * (double)g->max_digit *
+                   (g->max_level + (g->digital ? g->pedestal : 0.0));
     for (int i = 0; i < g->planes * g->slices * n && c->read.adc_bits > 0; i++)
         c->lsb[i] = (float)(worst * share * (1.0 + 0.01 * (i % 7)) / ohm_adc_high(g, &c->read));
     c->read.lsb = c->lsb;

@@ -22,14 +22,17 @@ static void check_exact(int m, int k, int n, const char *settings)
             int64_t sum = (int64_t)layer.bias[j];
             for (int r = 0; r < k; r++)
                 sum += (int64_t)layer.x[(size_t)i * k + r] * (int64_t)layer.w[(size_t)j * k + r];
-            ck_assert_msg(layer.y[(size_t)i * n + j] == (float)sum, "%dx%dx%d %s: y[%d,%d] = %.9g, the integer product is %lld", m, k, n,
+            ck_assert_msg(layer.y[(size_t)i * n + j] == (float)sum,
+                          "%dx%dx%d %s: y[%d,%d] = %.9g, the integer product is %lld", m, k, n,
                           settings, i, j, (double)layer.y[(size_t)i * n + j], (long long)sum);
         }
     fixture_layer_free(&layer);
 }
 
-static const char *const inputs[] = {"offset", "offset input.correction=nominal", "two_phase", "sign_magnitude", "unsigned"};
-static const char *const weights[] = {"differential", "differential weight.subtract=digital", "offset", "offset weight.subtract=digital"};
+static const char *const inputs[] = {"offset", "offset input.correction=nominal", "two_phase",
+                                     "sign_magnitude", "unsigned"};
+static const char *const weights[] = {"differential", "differential weight.subtract=digital",
+                                      "offset", "offset weight.subtract=digital"};
 
 OHM_TEST(exact, every_mapping)
 {
@@ -39,9 +42,11 @@ OHM_TEST(exact, every_mapping)
                 char settings[512];
                 int dac = bits, cell = (bits * 3 + input + weight) % 8 + 1;
                 snprintf(settings, sizeof settings,
-                         "quantise.x_range=127 quantise.w_range=127 input.encoding=%s weight.encoding=%s input.dac_bits=%d weight.cell_bits=%d "
+                         "quantise.x_range=127 quantise.w_range=127 input.encoding=%s "
+                         "weight.encoding=%s input.dac_bits=%d weight.cell_bits=%d "
                          "tile.rows=29 tile.cols=16 cell.on_off=%s tile.split=%s bias=%s",
-                         inputs[input], weights[weight], dac, cell, bits % 2 ? "100" : "inf", bits % 3 ? "fill" : "even", bits % 4 ? "digital" : "rows");
+                         inputs[input], weights[weight], dac, cell, bits % 2 ? "100" : "inf",
+                         bits % 3 ? "fill" : "even", bits % 4 ? "digital" : "rows");
                 check_exact(7, 71, 33, settings);
             }
 }
@@ -54,7 +59,8 @@ OHM_TEST_SLOW(exact, every_bit_pair)
                 for (int cell = 1; cell <= 8; cell++) {
                     char settings[512];
                     snprintf(settings, sizeof settings,
-                             "quantise.x_range=127 quantise.w_range=127 input.encoding=%s weight.encoding=%s input.dac_bits=%d "
+                             "quantise.x_range=127 quantise.w_range=127 input.encoding=%s "
+                             "weight.encoding=%s input.dac_bits=%d "
                              "weight.cell_bits=%d tile.rows=64 cell.on_off=%d",
                              inputs[input], weights[weight], dac, cell, 3 + dac * cell);
                     check_exact(3, 130, 17, settings);
@@ -63,9 +69,12 @@ OHM_TEST_SLOW(exact, every_bit_pair)
 
 OHM_TEST(exact, small_and_large)
 {
-    const char *const settings[] = {"quantise.x_range=127 quantise.w_range=127 tile.rows=512 input.dac_bits=8 weight.cell_bits=8",
-                                    "quantise.x_range=127 quantise.w_range=127 tile.rows=512 weight.encoding=offset input.dac_bits=8 weight.cell_bits=8",
-                                    "quantise.x_range=127 quantise.w_range=127 tile.rows=2000 input.encoding=two_phase input.dac_bits=7 weight.cell_bits=7"};
+    const char *const settings[] = {"quantise.x_range=127 quantise.w_range=127 tile.rows=512 "
+                                    "input.dac_bits=8 weight.cell_bits=8",
+                                    "quantise.x_range=127 quantise.w_range=127 tile.rows=512 "
+                                    "weight.encoding=offset input.dac_bits=8 weight.cell_bits=8",
+                                    "quantise.x_range=127 quantise.w_range=127 tile.rows=2000 "
+                                    "input.encoding=two_phase input.dac_bits=7 weight.cell_bits=7"};
     for (int i = 0; i < 3; i++) {
         check_exact(1, 1, 1, settings[i]);
         check_exact(1, 300, 1, settings[i]);
@@ -76,9 +85,15 @@ OHM_TEST(exact, small_and_large)
 
 OHM_TEST(exact, adc_with_enough_codes)
 {
-    check_exact(5, 200, 20, "quantise.x_range=127 quantise.w_range=127 tile.rows=64 input.dac_bits=1 weight.cell_bits=1 adc.bits=8 adc.range=granular");
-    check_exact(5, 200, 20, "quantise.x_range=127 quantise.w_range=127 tile.rows=64 input.dac_bits=2 weight.cell_bits=2 adc.bits=12 adc.range=max "
-                            "input.encoding=two_phase");
-    check_exact(5, 200, 20, "quantise.x_range=127 quantise.w_range=127 tile.rows=31 input.dac_bits=1 weight.cell_bits=1 adc.bits=6 adc.range=max "
-                            "input.encoding=sign_magnitude weight.encoding=offset cell.on_off=inf");
+    check_exact(5, 200, 20,
+                "quantise.x_range=127 quantise.w_range=127 tile.rows=64 input.dac_bits=1 "
+                "weight.cell_bits=1 adc.bits=8 adc.range=granular");
+    check_exact(5, 200, 20,
+                "quantise.x_range=127 quantise.w_range=127 tile.rows=64 input.dac_bits=2 "
+                "weight.cell_bits=2 adc.bits=12 adc.range=max "
+                "input.encoding=two_phase");
+    check_exact(5, 200, 20,
+                "quantise.x_range=127 quantise.w_range=127 tile.rows=31 input.dac_bits=1 "
+                "weight.cell_bits=1 adc.bits=6 adc.range=max "
+                "input.encoding=sign_magnitude weight.encoding=offset cell.on_off=inf");
 }

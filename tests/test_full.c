@@ -48,9 +48,11 @@ static void check(const char *settings, int m, int k, int n)
     const ohm_geometry *g = &p.c.g;
     size_t cells = (size_t)k * n, all = cells * (size_t)g->slices * p.c.shape.signs;
     uint8_t *codes = malloc((size_t)m * k);
-    float *random = malloc((size_t)m * (k > n ? k : n) * sizeof *random), *dsums = malloc((size_t)m * n * sizeof *dsums);
+    float *random = malloc((size_t)m * (k > n ? k : n) * sizeof *random),
+          *dsums = malloc((size_t)m * n * sizeof *dsums);
     float *dx = malloc((size_t)m * k * sizeof *dx), *dw = calloc(cells, sizeof *dw);
-    double *dx_ref = malloc((size_t)m * k * sizeof *dx_ref), *dw_ref = malloc(cells * sizeof *dw_ref);
+    double *dx_ref = malloc((size_t)m * k * sizeof *dx_ref),
+           *dw_ref = malloc(cells * sizeof *dw_ref);
     p.x = malloc((size_t)m * k * sizeof *p.x);
     p.levels = malloc(all * sizeof *p.levels);
     p.sums = malloc((size_t)m * n * sizeof *p.sums);
@@ -59,14 +61,23 @@ static void check(const char *settings, int m, int k, int n)
     fixture_drive(&p.c, p.x, codes, m, 31);
     fixture_reals(random, (size_t)m * k, 8);
     for (int i = 0; i < m * k; i++) /* fractions well inside a code, away from the digit borders */
-        p.x[i] = p.x[i] < 0.0 ? p.x[i] + 0.5 - 0.3 * random[i] : fmax(p.x[i] - 1.0, 0.0) + 0.5 + 0.3 * random[i];
+        p.x[i] = p.x[i] < 0.0 ? p.x[i] + 0.5 - 0.3 * random[i]
+                              : fmax(p.x[i] - 1.0, 0.0) + 0.5 + 0.3 * random[i];
     fixture_reals(random, (size_t)m * n, 9);
     for (int i = 0; i < m * n; i++)
         p.direction[i] = dsums[i] = random[i];
 
-    ohm_mvm_gradient d = {.x = p.x, .m = m, .first_row = 50, .dsums = dsums, .ldd = n, .dx = dx, .lddx = k, .cells = &p.c.gradient};
+    ohm_mvm_gradient d = {.x = p.x,
+                          .m = m,
+                          .first_row = 50,
+                          .dsums = dsums,
+                          .ldd = n,
+                          .dx = dx,
+                          .lddx = k,
+                          .cells = &p.c.gradient};
     ohm_mvm_backward(&d, g, &p.c.read, &p.c.tiles, p.c.johnson, p.c.scratch);
-    ohm_mvm_finish_gradient(dw, &p.c.gradient, p.c.negative, g, &p.c.programming, &p.c.law, p.c.scratch);
+    ohm_mvm_finish_gradient(dw, &p.c.gradient, p.c.negative, g, &p.c.programming, &p.c.law,
+                            p.c.scratch);
 
     for (int i = 0; i < m * k; i++)
         dx_ref[i] = slope_at(&p, &p.x[i], 1e-4);
@@ -82,7 +93,8 @@ static void check(const char *settings, int m, int k, int n)
         largest_x = fmax(largest_x, fabs(dx_ref[i]));
     for (size_t i = 0; i < cells; i++)
         largest_w = fmax(largest_w, fabs(dw_ref[i]));
-    ohm_verdict vx = ohm_compare_close(dx, dx_ref, (size_t)m * k, 2e-5 * largest_x, 1e-3), vw = ohm_compare_close(dw, dw_ref, cells, 2e-5 * largest_w, 1e-3);
+    ohm_verdict vx = ohm_compare_close(dx, dx_ref, (size_t)m * k, 2e-5 * largest_x, 1e-3),
+                vw = ohm_compare_close(dw, dw_ref, cells, 2e-5 * largest_w, 1e-3);
     ck_assert_msg(vx.pass, "dx, %s: %s", settings, vx.text);
     ck_assert_msg(vw.pass, "dw, %s: %s", settings, vw.text);
     free(codes);
@@ -101,25 +113,37 @@ static void check(const char *settings, int m, int k, int n)
 
 static const char *const mappings[] = {
     "input.encoding=offset weight.encoding=differential weight.cell_bits=4 input.dac_bits=4",
-    "input.encoding=offset weight.encoding=differential weight.cell_bits=7 input.dac_bits=8 tile.pair=interleaved",
-    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital weight.cell_bits=4 input.dac_bits=7",
-    "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=4 tile.cols=6",
-    "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 input.dac_bits=4 tile.cols=6",
+    "input.encoding=offset weight.encoding=differential weight.cell_bits=7 input.dac_bits=8 "
+    "tile.pair=interleaved",
+    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital "
+    "weight.cell_bits=4 input.dac_bits=7",
+    "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=4 "
+    "tile.cols=6",
+    "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 "
+    "input.dac_bits=4 tile.cols=6",
 };
 static const char *const effects[] = {
     "adc.bits=0",
     "adc.bits=8 adc.range=max",
-    "adc.bits=0 programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] read.model=polynomial read.coefficients_us=[0.3,1.4,-0.8]",
-    "adc.bits=8 adc.range=max programming.model=lognormal read.model=pcm read.sigma=0.05 adc.noise_lsb=0.5 temperature.johnson_bandwidth_hz=1e9",
-    "adc.bits=8 adc.range=max cell.iv=sinh cell.iv_coefficient=4 input.noise=0.2 input.inl=0.1 read.model=constant read.sigma=0.02",
-    ("adc.bits=8 adc.range=max adc.granularity=column adc.gain_sigma=0.03 adc.offset_sigma_lsb=1 adc.inl_lsb=0.7 "
+    "adc.bits=0 programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] "
+    "read.model=polynomial read.coefficients_us=[0.3,1.4,-0.8]",
+    "adc.bits=8 adc.range=max programming.model=lognormal read.model=pcm read.sigma=0.05 "
+    "adc.noise_lsb=0.5 temperature.johnson_bandwidth_hz=1e9",
+    "adc.bits=8 adc.range=max cell.iv=sinh cell.iv_coefficient=4 input.noise=0.2 input.inl=0.1 "
+    "read.model=constant read.sigma=0.02",
+    ("adc.bits=8 adc.range=max adc.granularity=column adc.gain_sigma=0.03 adc.offset_sigma_lsb=1 "
+     "adc.inl_lsb=0.7 "
      "output.s_shape=0.3 read.model=proportional read.sigma=0.05 adc.noise_lsb=0.5"),
-    "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=30 ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100",
+    "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=30 "
+    "ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100",
 };
 static const char every_effect[] =
-    "adc.bits=9 adc.range=max adc.noise_lsb=0.4 adc.gain_sigma=0.02 adc.offset_sigma_lsb=0.5 adc.inl_lsb=0.5 output.s_shape=0.2 "
-    "programming.model=pcm retention.model=pcm retention.one_over_f=true retention.time_s=3600 read.model=pcm read.sigma=0.0175 "
-    "temperature.kelvin=330 temperature.activation_ev=0.05 temperature.johnson_bandwidth_hz=1e8 faults.stuck_off=0.05 faults.stuck_on=0.05 "
+    "adc.bits=9 adc.range=max adc.noise_lsb=0.4 adc.gain_sigma=0.02 adc.offset_sigma_lsb=0.5 "
+    "adc.inl_lsb=0.5 output.s_shape=0.2 "
+    "programming.model=pcm retention.model=pcm retention.one_over_f=true retention.time_s=3600 "
+    "read.model=pcm read.sigma=0.0175 "
+    "temperature.kelvin=330 temperature.activation_ev=0.05 temperature.johnson_bandwidth_hz=1e8 "
+    "faults.stuck_off=0.05 faults.stuck_on=0.05 "
     "input.noise=0.1 input.inl=0.1 cell.iv=cubic cell.iv_coefficient=2";
 
 static void check_each(int m, int k, int n)
@@ -127,7 +151,8 @@ static void check_each(int m, int k, int n)
     for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
         for (size_t j = 0; j < sizeof effects / sizeof *effects; j++) {
             char settings[1024];
-            snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s", mappings[i], effects[j]);
+            snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s", mappings[i],
+                     effects[j]);
             check(settings, m, k, n);
         }
 }
@@ -146,9 +171,12 @@ OHM_TEST_SLOW(full, every_effect_on)
 {
     for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
         char settings[1024];
-        snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s", mappings[i], every_effect);
+        snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s", mappings[i],
+                 every_effect);
         check(settings, 3, 13, 7);
-        snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s ir_drop.model=closed_form ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=20",
+        snprintf(settings, sizeof settings,
+                 "tile.rows=6 tile.cols=8 %s %s ir_drop.model=closed_form "
+                 "ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=20",
                  mappings[i], every_effect);
         check(settings, 2, 9, 7);
     }
@@ -158,7 +186,10 @@ OHM_TEST(full, same_bits_for_any_thread_count)
 {
     fixture_chip c;
     int m = 300, k = 150, n = 40;
-    fixture_chip_make(&c, "tile.rows=64 adc.bits=8 adc.range=max programming.model=lognormal read.model=pcm read.sigma=0.0175", k, n, 6, 0.3);
+    fixture_chip_make(&c,
+                      "tile.rows=64 adc.bits=8 adc.range=max programming.model=lognormal "
+                      "read.model=pcm read.sigma=0.0175",
+                      k, n, 6, 0.3);
     uint8_t *codes = malloc((size_t)m * k);
     double *x = malloc((size_t)m * k * sizeof *x);
     float *dsums = malloc((size_t)m * n * sizeof *dsums), *dx[2], *dw[2];
@@ -170,9 +201,18 @@ OHM_TEST(full, same_bits_for_any_thread_count)
         omp_set_num_threads(i + 1);
         size_t bytes = ohm_mvm_backward_scratch_bytes(&c.g, m);
         void *scratch = malloc(bytes + ohm_mvm_finish_scratch_bytes(&c.g, &c.programming));
-        ohm_mvm_gradient d = {.x_u = codes, .ldx = k, .round = 1, .m = m, .dsums = dsums, .ldd = n, .dx = dx[i], .lddx = k, .cells = &c.gradient};
+        ohm_mvm_gradient d = {.x_u = codes,
+                              .ldx = k,
+                              .round = 1,
+                              .m = m,
+                              .dsums = dsums,
+                              .ldd = n,
+                              .dx = dx[i],
+                              .lddx = k,
+                              .cells = &c.gradient};
         ohm_mvm_backward(&d, &c.g, &c.read, &c.tiles, c.johnson, scratch);
-        ohm_mvm_finish_gradient(dw[i], &c.gradient, c.negative, &c.g, &c.programming, &c.law, scratch);
+        ohm_mvm_finish_gradient(dw[i], &c.gradient, c.negative, &c.g, &c.programming, &c.law,
+                                scratch);
         free(scratch);
     }
     OHM_ASSERT(ohm_compare_bits(dx[1], dx[0], (size_t)m * k));
@@ -204,7 +244,9 @@ OHM_TEST(full, whole_codes_as_reals)
     for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
         fixture_chip c;
         char settings[1024];
-        snprintf(settings, sizeof settings, "tile.rows=16 adc.bits=8 adc.range=max cell.iv=sinh cell.iv_coefficient=4 input.inl=0.1 read.model=constant read.sigma=0.02 %s",
+        snprintf(settings, sizeof settings,
+                 "tile.rows=16 adc.bits=8 adc.range=max cell.iv=sinh cell.iv_coefficient=4 "
+                 "input.inl=0.1 read.model=constant read.sigma=0.02 %s",
                  mappings[i]);
         fixture_chip_make(&c, settings, K, N, 6, 0.3);
         uint8_t codes[M * K];
@@ -213,10 +255,19 @@ OHM_TEST(full, whole_codes_as_reals)
         fixture_drive(&c, x, codes, M, 3);
         fixture_reals(dsums, M * N, 4);
         for (int real = 0; real < 2; real++) {
-            ohm_mvm_gradient d = {.x_u = codes, .ldx = K, .x = x, .round = !real, .m = M, .dsums = dsums, .ldd = N, .dx = dx[real], .lddx = K,
+            ohm_mvm_gradient d = {.x_u = codes,
+                                  .ldx = K,
+                                  .x = x,
+                                  .round = !real,
+                                  .m = M,
+                                  .dsums = dsums,
+                                  .ldd = N,
+                                  .dx = dx[real],
+                                  .lddx = K,
                                   .cells = &c.gradient};
             ohm_mvm_backward(&d, &c.g, &c.read, &c.tiles, c.johnson, c.scratch);
-            ohm_mvm_finish_gradient(dw[real], &c.gradient, c.negative, &c.g, &c.programming, &c.law, c.scratch);
+            ohm_mvm_finish_gradient(dw[real], &c.gradient, c.negative, &c.g, &c.programming, &c.law,
+                                    c.scratch);
         }
         assert_near(dx[0], dx[1], M * K); /* equal but for a last bit: squares are rounded apart */
         assert_near(dw[0], dw[1], N * K);

@@ -10,9 +10,14 @@
 #include "tests/fixture_chip.h"
 #include "tests/runner.h"
 
-static ohm_wires wired(double word_line, double bit_line, double driver, double sense, int drive_both, int sense_both)
+static ohm_wires wired(double word_line, double bit_line, double driver, double sense,
+                       int drive_both, int sense_both)
 {
-    return (ohm_wires){.word_line = word_line, .bit_line = bit_line, .driver = driver, .sense = sense, .drive_both = drive_both,
+    return (ohm_wires){.word_line = word_line,
+                       .bit_line = bit_line,
+                       .driver = driver,
+                       .sense = sense,
+                       .drive_both = drive_both,
                        .sense_both = sense_both};
 }
 
@@ -23,10 +28,13 @@ static double next(uint32_t *state)
 }
 
 /* On/off conductances up to g_max siemens, a share of them off. */
-static void random_tile(double *g, int cells, double g_max, double on_off, double off_share, uint32_t seed)
+static void random_tile(double *g, int cells, double g_max, double on_off, double off_share,
+                        uint32_t seed)
 {
     for (int i = 0; i < cells; i++)
-        g[i] = next(&seed) < off_share ? g_max / on_off : g_max * (1.0 / on_off + (1.0 - 1.0 / on_off) * next(&seed));
+        g[i] = next(&seed) < off_share
+                   ? g_max / on_off
+                   : g_max * (1.0 / on_off + (1.0 - 1.0 / on_off) * next(&seed));
 }
 
 static void *solve_scratch(size_t bytes)
@@ -74,7 +82,8 @@ static int solve_f32(double *out, const double *g, const ohm_crosspoint *tile)
 static void check_nodal(const ohm_crosspoint *tile, double g_max, uint32_t seed)
 {
     int cells = tile->rows * tile->columns;
-    double *g = calloc((size_t)cells, sizeof *g), *want = malloc((size_t)cells * sizeof *want), *got = malloc((size_t)cells * sizeof *got);
+    double *g = calloc((size_t)cells, sizeof *g), *want = malloc((size_t)cells * sizeof *want),
+           *got = malloc((size_t)cells * sizeof *got);
     random_tile(g, cells, g_max, 100.0, 0.4, seed);
     ck_assert_int_eq(ohm_irdrop_nodal_ref(want, g, tile), OHM_SOLVE_OK);
     solve_f64(got, g, tile);
@@ -82,8 +91,11 @@ static void check_nodal(const ohm_crosspoint *tile, double g_max, uint32_t seed)
     solve_f32(got, g, tile);
     double f32 = norm_error(got, want, cells);
     const ohm_wires *w = &tile->wires;
-    ck_assert_msg(f64 < 1e-11 && f32 < 1e-5, "%dx%d, word %g bit %g driver %g sense %g both %d%d: error %.2g in double, %.2g in float", tile->rows,
-                  tile->columns, w->word_line, w->bit_line, w->driver, w->sense, w->drive_both, w->sense_both, f64, f32);
+    ck_assert_msg(
+        f64 < 1e-11 && f32 < 1e-5,
+        "%dx%d, word %g bit %g driver %g sense %g both %d%d: error %.2g in double, %.2g in float",
+        tile->rows, tile->columns, w->word_line, w->bit_line, w->driver, w->sense, w->drive_both,
+        w->sense_both, f64, f32);
     free(g);
     free(want);
     free(got);
@@ -97,9 +109,11 @@ OHM_TEST(irdrop_exact, equals_kirchhoff)
         for (int i = 0; i < 81; i++)
             for (int ends = 0; ends < 4; ends++) {
                 ohm_crosspoint tile = {shapes[shape][0], shapes[shape][1],
-                                       wired(ohms[i % 3], ohms[i / 3 % 3], ohms[i / 9 % 3], ohms[i / 27], ends & 1, ends >> 1)};
+                                       wired(ohms[i % 3], ohms[i / 3 % 3], ohms[i / 9 % 3],
+                                             ohms[i / 27], ends & 1, ends >> 1)};
                 const ohm_wires *w = &tile.wires;
-                if ((w->drive_both && w->driver + w->word_line == 0.0) || (w->sense_both && w->sense + w->bit_line == 0.0))
+                if ((w->drive_both && w->driver + w->word_line == 0.0) ||
+                    (w->sense_both && w->sense + w->bit_line == 0.0))
                     continue; /* how a loop without resistance shares its current is not determined */
                 check_nodal(&tile, 1e-3, (uint32_t)(i + ends));
             }
@@ -110,7 +124,8 @@ OHM_TEST_SLOW(irdrop_exact, equals_kirchhoff_larger)
     static const int shapes[][2] = {{12, 12}, {14, 9}, {9, 14}};
     for (int shape = 0; shape < 3; shape++)
         for (int ends = 0; ends < 4; ends++) {
-            ohm_crosspoint tile = {shapes[shape][0], shapes[shape][1], wired(1.0, 2.0, 20.0, 10.0, ends & 1, ends >> 1)};
+            ohm_crosspoint tile = {shapes[shape][0], shapes[shape][1],
+                                   wired(1.0, 2.0, 20.0, 10.0, ends & 1, ends >> 1)};
             check_nodal(&tile, 1e-4, (uint32_t)ends);
             tile.wires = wired(200.0, 100.0, 0.0, 500.0, ends & 1, ends >> 1);
             check_nodal(&tile, 1e-3, (uint32_t)ends + 9);
@@ -120,18 +135,25 @@ OHM_TEST_SLOW(irdrop_exact, equals_kirchhoff_larger)
 /* Steep tiles: an unnormalised march loses every digit; single against double shows that ours does not. */
 OHM_TEST(irdrop_exact, steep_tiles_are_renormalised)
 {
-    static const struct { int n; double g_max, ohms; } tiles[] = {{128, 1e-3, 10.0}, {100, 1e-3, 1.0}, {160, 1e-3, 10.0}};
+    static const struct {
+        int n;
+        double g_max, ohms;
+    } tiles[] = {{128, 1e-3, 10.0}, {100, 1e-3, 1.0}, {160, 1e-3, 10.0}};
     int renormalised = 0;
     for (int i = 0; i < 3; i++)
         for (int ends = 0; ends < 4; ends++) {
-            ohm_crosspoint tile = {tiles[i].n, tiles[i].n - 7 * (ends % 2), wired(tiles[i].ohms, tiles[i].ohms, 0.0, 0.0, ends & 1, ends >> 1)};
+            ohm_crosspoint tile = {
+                tiles[i].n, tiles[i].n - 7 * (ends % 2),
+                wired(tiles[i].ohms, tiles[i].ohms, 0.0, 0.0, ends & 1, ends >> 1)};
             int cells = tile.rows * tile.columns;
-            double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a), *b = malloc((size_t)cells * sizeof *b);
+            double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a),
+                   *b = malloc((size_t)cells * sizeof *b);
             random_tile(g, cells, tiles[i].g_max, 100.0, 0.3, (uint32_t)i);
             solve_f64(a, g, &tile);
             renormalised += solve_f32(b, g, &tile);
             double error = norm_error(b, a, cells);
-            ck_assert_msg(error < 1e-5, "%d cells a side, %g ohm, ends %d: float is off by %.2g", tiles[i].n, tiles[i].ohms, ends, error);
+            ck_assert_msg(error < 1e-5, "%d cells a side, %g ohm, ends %d: float is off by %.2g",
+                          tiles[i].n, tiles[i].ohms, ends, error);
             free(g);
             free(a);
             free(b);
@@ -143,10 +165,12 @@ OHM_TEST(irdrop_exact, laws_of_passive_circuits)
 {
     for (uint32_t seed = 0; seed < 12; seed++) {
         int rows = 10 + (int)seed * 3, columns = 40 - (int)seed * 2, cells = rows * columns;
-        double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a), *b = malloc((size_t)cells * sizeof *b), last = INFINITY;
+        double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a),
+               *b = malloc((size_t)cells * sizeof *b), last = INFINITY;
         random_tile(g, cells, 1e-4, 50.0, 0.2, seed);
         for (double ohms = 0.0; ohms < 50.0; ohms = ohms * 3.0 + 0.5) {
-            ohm_crosspoint tile = {rows, columns, wired(ohms, 2.0 * ohms, 5.0 * ohms, ohms, seed & 1, seed >> 1 & 1)};
+            ohm_crosspoint tile = {
+                rows, columns, wired(ohms, 2.0 * ohms, 5.0 * ohms, ohms, seed & 1, seed >> 1 & 1)};
             solve_f64(a, g, &tile);
             double total = 0.0;
             for (int i = 0; i < cells; i++) {
@@ -155,7 +179,8 @@ OHM_TEST(irdrop_exact, laws_of_passive_circuits)
                 if (ohms == 0.0)
                     ck_assert_double_le(fabs(a[i] - g[i]), 1e-14 * g[i]);
             }
-            ck_assert_msg(total <= last * (1.0 + 1e-12), "the total current rises with the resistance of the wires");
+            ck_assert_msg(total <= last * (1.0 + 1e-12),
+                          "the total current rises with the resistance of the wires");
             last = total;
             for (int r = 0; r < rows; r++) {
                 double sum = 0.0, bound = 0.0;
@@ -167,7 +192,8 @@ OHM_TEST(irdrop_exact, laws_of_passive_circuits)
             }
             /* reciprocity: the tile seen from its bit lines, both counted from the other end, is its transpose */
             double *flipped = malloc((size_t)cells * sizeof *flipped);
-            ohm_crosspoint other = {columns, rows, wired(2.0 * ohms, ohms, ohms, 5.0 * ohms, seed >> 1 & 1, seed & 1)};
+            ohm_crosspoint other = {
+                columns, rows, wired(2.0 * ohms, ohms, ohms, 5.0 * ohms, seed >> 1 & 1, seed & 1)};
             for (int r = 0; r < rows; r++)
                 for (int c = 0; c < columns; c++)
                     flipped[(columns - 1 - c) * rows + (rows - 1 - r)] = g[r * columns + c];
@@ -213,8 +239,10 @@ OHM_TEST(irdrop_exact, in_the_chip)
             fixture_layer layer;
             char settings[256];
             fixture_layer_make(&layer, 6, 60, 15);
-            snprintf(settings, sizeof settings, "tile.rows=64 tile.cols=32 ir_drop.model=%s ir_drop.r_wordline_ohm=%d ir_drop.r_bitline_ohm=%d", models[i],
-                     4 >> (2 * step), 8 >> (2 * step));
+            snprintf(settings, sizeof settings,
+                     "tile.rows=64 tile.cols=32 ir_drop.model=%s ir_drop.r_wordline_ohm=%d "
+                     "ir_drop.r_bitline_ohm=%d",
+                     models[i], 4 >> (2 * step), 8 >> (2 * step));
             fixture_forward(&layer, &(fixture_run){.settings = settings});
             memcpy(y[i], layer.y, sizeof y[i]);
             fixture_layer_free(&layer);
@@ -229,5 +257,6 @@ OHM_TEST(irdrop_exact, in_the_chip)
         error[step] = sqrt(error[step] / norm);
     }
     /* second order: a quarter of the resistance, about a sixteenth of the error */
-    ck_assert_msg(error[1] < 0.1 * error[0] && error[0] > 1e-6, "errors of the closed form %.3g and %.3g", error[0], error[1]);
+    ck_assert_msg(error[1] < 0.1 * error[0] && error[0] > 1e-6,
+                  "errors of the closed form %.3g and %.3g", error[0], error[1]);
 }

@@ -14,7 +14,15 @@ enum { ROWS = 61 };
 
 static void run_isa(ohm_isa isa, const fixture_chip *c, double *sums, const uint8_t *codes, int m)
 {
-    ohm_mvm_job job = {.g = &c->g, .r = &c->read, .w = &c->tiles, .x_u = codes, .ldx = c->g.k, .m = m, .first_row = 1000, .raw = sums, .lds = c->g.n};
+    ohm_mvm_job job = {.g = &c->g,
+                       .r = &c->read,
+                       .w = &c->tiles,
+                       .x_u = codes,
+                       .ldx = c->g.k,
+                       .m = m,
+                       .first_row = 1000,
+                       .raw = sums,
+                       .lds = c->g.n};
     ohm_mvm_run(&job, ohm_mvm_task_of(isa), c->scratch);
 }
 
@@ -24,7 +32,8 @@ static void compare_read(ohm_isa isa, const char *settings, int k, int n, int m)
     fixture_chip c;
     fixture_chip_make(&c, settings, k, n, 9, 0.3);
     size_t count = (size_t)m * n, reads = ohm_read_count(&c.g);
-    double *x = malloc((size_t)m * k * sizeof *x), *ref = malloc(count * sizeof *ref), *got = malloc(count * sizeof *got);
+    double *x = malloc((size_t)m * k * sizeof *x), *ref = malloc(count * sizeof *ref),
+           *got = malloc(count * sizeof *got);
     double *analogue = malloc(count * reads * sizeof *analogue);
     uint8_t *codes = malloc((size_t)m * k);
     fixture_drive(&c, x, codes, m, 77);
@@ -36,24 +45,31 @@ static void compare_read(ohm_isa isa, const char *settings, int k, int n, int m)
     int close_calls = 0;
     for (size_t i = 0; i < count; i++) {
         double allowed = 2e-6 * scale; /* float products over k rows; measured 4e-7 at most */
-        if (c.read.adc_bits > 0) { /* a read may differ by one code where its value lies on a threshold */
+        if (c.read.adc_bits >
+            0) { /* a read may differ by one code where its value lies on a threshold */
             for (size_t r = 0; r < reads; r++) {
-                double value = analogue[(i / n * reads + r) * n + i % n], distance = fabs(fabs(value - floor(value)) - 0.5);
-                int plane = (int)(r / ((size_t)c.g.tiles * ohm_arrays(&c.g) * c.g.slices)) % c.g.planes;
+                double value = analogue[(i / n * reads + r) * n + i % n],
+                       distance = fabs(fabs(value - floor(value)) - 0.5);
+                int plane =
+                    (int)(r / ((size_t)c.g.tiles * ohm_arrays(&c.g) * c.g.slices)) % c.g.planes;
                 int slice = (int)(r / ((size_t)c.g.tiles * ohm_arrays(&c.g))) % c.g.slices;
                 if (distance < 2e-4) {
-                    size_t at = ((size_t)plane * c.g.slices + slice) * (c.read.lsb_per_column ? n : 1) + (c.read.lsb_per_column ? i % n : 0);
+                    size_t at =
+                        ((size_t)plane * c.g.slices + slice) * (c.read.lsb_per_column ? n : 1) +
+                        (c.read.lsb_per_column ? i % n : 0);
                     allowed += ldexp(c.lsb[at], plane * c.g.dac_bits + slice * c.g.cell_bits);
                     close_calls++;
                 }
             }
         }
-        ck_assert_msg(fabs(got[i] - ref[i]) <= allowed, "%s %dx%dx%d: sum %zu is %.9g, the reference %.9g, allowed %.3g (scale %.3g)", settings,
-                      m, k, n, i, got[i], ref[i], allowed, scale);
+        ck_assert_msg(fabs(got[i] - ref[i]) <= allowed,
+                      "%s %dx%dx%d: sum %zu is %.9g, the reference %.9g, allowed %.3g (scale %.3g)",
+                      settings, m, k, n, i, got[i], ref[i], allowed, scale);
     }
     /* noise-free currents are whole numbers, so a few do tie exactly; the test must not excuse many */
-    ck_assert_msg(close_calls < (int)(0.01 * (double)(count * reads)) + 20, "%d of %zu values lie on a threshold: too many to be chance",
-                  close_calls, count * reads);
+    ck_assert_msg(close_calls < (int)(0.01 * (double)(count * reads)) + 20,
+                  "%d of %zu values lie on a threshold: too many to be chance", close_calls,
+                  count * reads);
     free(x);
     free(ref);
     free(got);
@@ -64,20 +80,29 @@ static void compare_read(ohm_isa isa, const char *settings, int k, int n, int m)
 
 static const char *const mappings[] = {
     "input.encoding=offset weight.encoding=differential weight.cell_bits=2 input.dac_bits=2",
-    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital weight.cell_bits=3 input.dac_bits=4",
-    "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 tile.cols=24",
-    "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 input.dac_bits=1 tile.cols=11",
+    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital "
+    "weight.cell_bits=3 input.dac_bits=4",
+    "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 "
+    "tile.cols=24",
+    "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 "
+    "input.dac_bits=1 tile.cols=11",
 };
 static const char *const effects[] = {
     "adc.bits=0",
     "adc.bits=7 adc.range=max",
     "programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=0",
-    "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.1,0.4,-0.2] adc.bits=6 adc.range=max adc.noise_lsb=0.4",
-    "programming.model=gaussian read.model=pcm read.sigma=0.0175 temperature.johnson_bandwidth_hz=1e8 adc.bits=8 adc.range=max adc.granularity=column",
-    "programming.model=lognormal input.noise=0.1 input.inl=0.2 cell.iv=sinh cell.iv_coefficient=3 adc.bits=8 adc.range=max adc.noise_lsb=0.3",
-    ("programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
-     "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 normals=exact"),
-    "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=7 adc.range=max",
+    "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.1,0.4,-0.2] "
+    "adc.bits=6 adc.range=max adc.noise_lsb=0.4",
+    "programming.model=gaussian read.model=pcm read.sigma=0.0175 "
+    "temperature.johnson_bandwidth_hz=1e8 adc.bits=8 adc.range=max adc.granularity=column",
+    "programming.model=lognormal input.noise=0.1 input.inl=0.2 cell.iv=sinh cell.iv_coefficient=3 "
+    "adc.bits=8 adc.range=max adc.noise_lsb=0.3",
+    ("programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max "
+     "adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
+     "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 "
+     "normals=exact"),
+    "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 "
+    "adc.bits=7 adc.range=max",
     "ir_drop.model=exact ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=0",
 };
 
@@ -120,7 +145,9 @@ OHM_TEST(mvm, same_bits_however_cut)
             int k = 70, n = 40, m = ROWS;
             snprintf(settings, sizeof settings, "%s tile.rows=32 %s", mappings[i], effects[j]);
             fixture_chip_make(&c, settings, k, n, 21, 0.3);
-            double *x = malloc((size_t)m * k * sizeof *x), *one = malloc((size_t)m * n * sizeof *one), *two = malloc((size_t)m * n * sizeof *two);
+            double *x = malloc((size_t)m * k * sizeof *x),
+                   *one = malloc((size_t)m * n * sizeof *one),
+                   *two = malloc((size_t)m * n * sizeof *two);
             uint8_t *codes = malloc((size_t)m * k);
             fixture_drive(&c, x, codes, m, 5);
             omp_set_num_threads(1);
@@ -130,7 +157,8 @@ OHM_TEST(mvm, same_bits_however_cut)
             OHM_ASSERT(ohm_compare_bits(two, one, (size_t)m * n));
             for (int row = 0, step = 1; row < m; row += step, step = step * 2 + 1) {
                 int some = m - row < step ? m - row : step;
-                ohm_mvm_raw_cpu(two + (size_t)row * n, n, &c.g, &c.read, &c.tiles, codes + (size_t)row * k, k, some, 64 + (uint64_t)row, c.scratch);
+                ohm_mvm_raw_cpu(two + (size_t)row * n, n, &c.g, &c.read, &c.tiles,
+                                codes + (size_t)row * k, k, some, 64 + (uint64_t)row, c.scratch);
             }
             OHM_ASSERT(ohm_compare_bits(two, one, (size_t)m * n));
             free(x);
@@ -147,10 +175,14 @@ OHM_TEST(mvm, ranges_and_histograms)
         char settings[512];
         fixture_chip c;
         int k = 70, n = 40, m = 20;
-        snprintf(settings, sizeof settings, "%s tile.rows=32 programming.model=lognormal adc.bits=8 adc.range=max adc.granularity=column", mappings[i]);
+        snprintf(settings, sizeof settings,
+                 "%s tile.rows=32 programming.model=lognormal adc.bits=8 adc.range=max "
+                 "adc.granularity=column",
+                 mappings[i]);
         fixture_chip_make(&c, settings, k, n, 3, 0.3);
         size_t reads = ohm_read_count(&c.g), ranges = (size_t)c.g.planes * c.g.slices * n;
-        double *x = malloc((size_t)m * k * sizeof *x), *sums = malloc((size_t)m * n * sizeof *sums), *analogue = malloc((size_t)m * n * reads * sizeof *analogue);
+        double *x = malloc((size_t)m * k * sizeof *x), *sums = malloc((size_t)m * n * sizeof *sums),
+               *analogue = malloc((size_t)m * n * reads * sizeof *analogue);
         uint8_t *codes = malloc((size_t)m * k);
         float *range = calloc(ranges, sizeof *range), *ref = calloc(ranges, sizeof *ref);
         uint32_t *histogram = calloc(ranges * 16, sizeof *histogram);
@@ -159,22 +191,30 @@ OHM_TEST(mvm, ranges_and_histograms)
         for (size_t row = 0; row < (size_t)m; row++)
             for (size_t r = 0; r < reads; r++)
                 for (int j = 0; j < n; j++) {
-                    size_t at = (r / ((size_t)c.g.tiles * ohm_arrays(&c.g)) % ((size_t)c.g.planes * c.g.slices)) * n + j;
-                    ref[at] = fmaxf(ref[at], (float)(fabs(analogue[(row * reads + r) * n + j]) * c.lsb[at]));
+                    size_t at = (r / ((size_t)c.g.tiles * ohm_arrays(&c.g)) %
+                                 ((size_t)c.g.planes * c.g.slices)) *
+                                    n +
+                                j;
+                    ref[at] = fmaxf(ref[at],
+                                    (float)(fabs(analogue[(row * reads + r) * n + j]) * c.lsb[at]));
                 }
         ohm_mvm_range_cpu(range, NULL, 0, 1, &c.g, &c.read, &c.tiles, codes, k, m, 0, c.scratch);
-        int references = !c.g.differential && c.g.digital; /* converted in the range of their tile's first column, which holds them */
+        int references =
+            !c.g.differential &&
+            c.g.digital; /* converted in the range of their tile's first column, which holds them */
         for (size_t at = 0; references && at < ranges; at++)
             if (at % (size_t)n % (size_t)c.g.tile_columns == 0) {
                 ck_assert(range[at] >= ref[at] * (1.0f - 1e-5f));
                 ref[at] = range[at];
             }
         OHM_ASSERT(ohm_compare_close(range, ref, ranges, 1e-4, 1e-5));
-        ohm_mvm_range_cpu(range, histogram, 16, 1, &c.g, &c.read, &c.tiles, codes, k, m, 0, c.scratch);
+        ohm_mvm_range_cpu(range, histogram, 16, 1, &c.g, &c.read, &c.tiles, codes, k, m, 0,
+                          c.scratch);
         uint64_t total = 0;
         for (size_t j = 0; j < ranges * 16; j++)
             total += histogram[j];
-        ck_assert_uint_eq(total, (uint64_t)m * reads * (uint64_t)(n + (references ? c.g.column_tiles : 0)));
+        ck_assert_uint_eq(total, (uint64_t)m * reads *
+                                     (uint64_t)(n + (references ? c.g.column_tiles : 0)));
         free(x);
         free(sums);
         free(analogue);

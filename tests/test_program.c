@@ -15,18 +15,28 @@ static const char *const models[] = {
     "programming.model=none",
     "programming.model=lognormal programming.sigma=0.1 programming.level=2",
     "programming.model=gaussian programming.sigma=0.03 programming.tolerance=1.5",
-    "programming.model=proportional programming.sigma=0.1 faults.stuck_off=0.05 faults.stuck_on=0.04 faults.stuck_random=0.03",
-    "programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] retention.model=power_law retention.nu=0.06 retention.nu_sigma=0.02 "
+    "programming.model=proportional programming.sigma=0.1 faults.stuck_off=0.05 "
+    "faults.stuck_on=0.04 faults.stuck_random=0.03",
+    "programming.model=polynomial programming.coefficients_us=[0.3,2,-1.2] "
+    "retention.model=power_law retention.nu=0.06 retention.nu_sigma=0.02 "
     "retention.time_s=3600",
-    "programming.model=exponential programming.coefficients_us=[2,9] retention.model=logarithmic retention.log_slope_us=0.09 "
-    "retention.log_sigma_us=0.4 retention.log_sigma_slope_us=0.04 retention.time_s=86400 retention.floor_us=0.5",
+    "programming.model=exponential programming.coefficients_us=[2,9] retention.model=logarithmic "
+    "retention.log_slope_us=0.09 "
+    "retention.log_sigma_us=0.4 retention.log_sigma_slope_us=0.04 retention.time_s=86400 "
+    "retention.floor_us=0.5",
     "programming.model=pcm retention.model=pcm retention.one_over_f=true retention.time_s=86400",
-    "programming.model=pcm retention.model=pcm retention.pcm_law=hermes retention.one_over_f=true retention.time_s=1e6",
-    "programming.model=lognormal temperature.kelvin=360 temperature.activation_ev=0.1 temperature.activation_sigma_ev=0.02",
-    "programming.model=lognormal ir_drop.model=closed_form ir_drop.r_driver_ohm=10 ir_drop.r_sense_ohm=5 ir_drop.drive=both_ends",
-    "programming.model=lognormal ir_drop.model=closed_form ir_drop.sense=both_ends ir_drop.r_wordline_ohm=3",
-    "programming.model=lognormal ir_drop.model=exact ir_drop.r_driver_ohm=10 ir_drop.r_sense_ohm=5 ir_drop.r_wordline_ohm=3",
-    "programming.model=lognormal ir_drop.model=exact ir_drop.drive=both_ends ir_drop.sense=both_ends ir_drop.r_wordline_ohm=3",
+    "programming.model=pcm retention.model=pcm retention.pcm_law=hermes retention.one_over_f=true "
+    "retention.time_s=1e6",
+    "programming.model=lognormal temperature.kelvin=360 temperature.activation_ev=0.1 "
+    "temperature.activation_sigma_ev=0.02",
+    "programming.model=lognormal ir_drop.model=closed_form ir_drop.r_driver_ohm=10 "
+    "ir_drop.r_sense_ohm=5 ir_drop.drive=both_ends",
+    "programming.model=lognormal ir_drop.model=closed_form ir_drop.sense=both_ends "
+    "ir_drop.r_wordline_ohm=3",
+    "programming.model=lognormal ir_drop.model=exact ir_drop.r_driver_ohm=10 ir_drop.r_sense_ohm=5 "
+    "ir_drop.r_wordline_ohm=3",
+    "programming.model=lognormal ir_drop.model=exact ir_drop.drive=both_ends "
+    "ir_drop.sense=both_ends ir_drop.r_wordline_ohm=3",
 };
 static const char *const mappings[] = {
     "weight.encoding=differential weight.cell_bits=2 tile.pair=interleaved",
@@ -39,12 +49,14 @@ static const char *const mappings[] = {
 static double expected(const fixture_chip *c, int slice, int array, int k, int n)
 {
     const ohm_geometry *g = &c->g;
-    size_t cells = (size_t)g->k * g->n, at = ((size_t)slice * (g->differential ? 2 : 1) + array) * cells + (size_t)k * g->n + n;
+    size_t cells = (size_t)g->k * g->n,
+           at = ((size_t)slice * (g->differential ? 2 : 1) + array) * cells + (size_t)k * g->n + n;
     if (g->digital)
         return c->cells.g[at] - g->pedestal;
     if (g->differential)
         return c->cells.g[at] - c->cells.g[at + cells];
-    return c->cells.g[at] - c->cells.g_ref[((size_t)slice * g->k + k) * g->column_tiles + n / g->tile_columns];
+    return c->cells.g[at] -
+           c->cells.g_ref[((size_t)slice * g->k + k) * g->column_tiles + n / g->tile_columns];
 }
 
 static int tile_of(const ohm_geometry *g, int k)
@@ -70,16 +82,22 @@ OHM_TEST(program, fast_is_reference)
                     for (int row = 0; row < k; row++)
                         for (int column = 0; column < n; column++) {
                             int t = tile_of(&c.g, row);
-                            size_t base = ((size_t)slice * ohm_arrays(&c.g) + array) * (size_t)k * ohm_packed_columns(&c.g);
-                            float got = c.tiles.w[base + ohm_packed_index(&c.g, t, row - ohm_tile_begin(&c.g, t), ohm_packed_position(&c.g, column))];
+                            size_t base = ((size_t)slice * ohm_arrays(&c.g) + array) * (size_t)k *
+                                          ohm_packed_columns(&c.g);
+                            float got = c.tiles.w[base + ohm_packed_index(
+                                                             &c.g, t, row - ohm_tile_begin(&c.g, t),
+                                                             ohm_packed_position(&c.g, column))];
                             double want = expected(&c, slice, array, row, column);
                             largest = fmax(largest, fabs(want));
                             /* one float rounding of a value of at most a few hundred levels, measured 6e-8 relative; the march in
                              * float, measured 5.2e-6 of g_max with both bit-line ends sensed */
-                            double allowed = 1e-7 * fabs(want) + (c.programming.ir == OHM_WIRES_EXACT ? 8e-6 : 1e-9) * c.programming.g_max;
-                            ck_assert_msg(fabs(got - want) <= allowed,
-                                          "%s: slice %d array %d cell (%d, %d) is %.9g, the reference %.9g", settings, slice, array, row, column,
-                                          (double)got, want);
+                            double allowed = 1e-7 * fabs(want) +
+                                             (c.programming.ir == OHM_WIRES_EXACT ? 8e-6 : 1e-9) *
+                                                 c.programming.g_max;
+                            ck_assert_msg(
+                                fabs(got - want) <= allowed,
+                                "%s: slice %d array %d cell (%d, %d) is %.9g, the reference %.9g",
+                                settings, slice, array, row, column, (double)got, want);
                         }
             ck_assert_double_gt(largest, 0.5);
             fixture_chip_free(&c);
@@ -99,9 +117,11 @@ OHM_TEST(program, same_bits_for_any_thread_count)
         ohm_tiles tiles = c.tiles;
         tiles.w = one;
         omp_set_num_threads(1);
-        ohm_program_cpu(&tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels, c.ref_level, c.scratch);
+        ohm_program_cpu(&tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels,
+                        c.ref_level, c.scratch);
         omp_set_num_threads(2);
-        ohm_program_cpu(&c.tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels, c.ref_level, c.scratch);
+        ohm_program_cpu(&c.tiles, NULL, &c.g, &c.programming, &c.law, c.johnson, c.levels,
+                        c.ref_level, c.scratch);
         OHM_ASSERT(ohm_compare_bits(c.tiles.w, one, count));
         free(one);
         fixture_chip_free(&c);
@@ -134,11 +154,13 @@ OHM_TEST(program, slopes)
         fixture_chip_make(&c, settings, 8, 8, 4, 0.3);
         for (uint64_t e = 0; e < 200; e++) {
             double level = 0.3 + 14.0 * (double)(e % 37) / 37.0, h = 1e-5, slope;
-            double up = ohm_program_cell_ref(&c.programming, level + h, e, NULL), down = ohm_program_cell_ref(&c.programming, level - h, e, NULL);
+            double up = ohm_program_cell_ref(&c.programming, level + h, e, NULL),
+                   down = ohm_program_cell_ref(&c.programming, level - h, e, NULL);
             ohm_program_cell_ref(&c.programming, level, e, &slope);
             double difference = (up - down) / (2.0 * h);
-            ck_assert_msg(fabs(slope - difference) <= 2e-5 * fabs(difference) + 2e-5, "%s: level %g: slope %.9g, difference quotient %.9g", settings,
-                          level, slope, difference);
+            ck_assert_msg(fabs(slope - difference) <= 2e-5 * fabs(difference) + 2e-5,
+                          "%s: level %g: slope %.9g, difference quotient %.9g", settings, level,
+                          slope, difference);
         }
         fixture_chip_free(&c);
     }

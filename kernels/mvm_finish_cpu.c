@@ -1,0 +1,137 @@
+/* Mode full, last step: from the gradients by conductances to those by weights, through the wires and
+ * the device laws. */
+#include <omp.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/mvm_backward.h"
+
+enum { ALIGN = 64 };
+
+typedef struct {
+    double *g, *dg_eff, *dg, *scratch; /* a physical tile */
+} tile_memory;
+
+static size_t carve_tile(tile_memory *t, const ohm_geometry *g, const ohm_programming *p,
+                         char *base)
+{
+    size_t rows = (size_t)ohm_tile_rows_most(g),
+           cells = p->ir ? rows * (size_t)p->physical_columns : 0;
+    size_t counts[] = {cells, cells, cells,
+                       p->ir ? 2 * cells + 3 * (size_t)p->physical_columns : 0},
+           used = 0;
+    double **fields[] = {&t->g, &t->dg_eff, &t->dg, &t->scratch};
+    for (int i = 0; i < 4; i++) {
+        *fields[i] = base ? (double *)(void *)(base + used) : NULL;
+        used += (counts[i] * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    return used;
+}
+
+size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming *p)
+{
+    tile_memory t;
+    return carve_tile(&t, g, p, NULL) * (size_t)omp_get_max_threads() + ALIGN;
+}
+
+/* Variance acts as sigma²(g)·(g_eff/g)²: its gradient by g_eff is added to dg, its own by g returned. */
+static double variance_chain(const ohm_read_law *read, double g, double g_eff, double dvariance,
+                             double *dg_eff)
+{
+    double slope, sigma2 = ohm_read_variance(read, g, &slope);
+    if (dvariance == 0.0)
+        return 0.0;
+    if (g <= 0.0)
+        return dvariance * slope;
+    double share = g_eff / g;
+    *dg_eff += dvariance * 2.0 * sigma2 * share / g;
+    return dvariance * (slope * share * share - 2.0 * sigma2 * share * share / g);
+}
+
+/* Without wires g_eff = g, and both parts of the variance's gradient meet in the slope of sigma². */
+static void through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geometry *g,
+                          const ohm_programming *p, const ohm_read_law *read, int tile, int ct,
+                          int sign)
+{
+    int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin,
+        width = p->physical_columns;
+    int first = ct * g->tile_columns,
+        end = first + g->tile_columns < g->n ? first + g->tile_columns : g->n;
+    int signs = p->interleaved ? 2 : 1;
+    size_t physical = (size_t)rows * width, cells = (size_t)g->k * g->n;
+    for (size_t i = 0; i < physical; i++) {
+        t->g[i] = p->g_min;
+        t->dg_eff[i] = t->dg[i] = 0.0;
+    }
+    for (int store = 0; store < 2; store++) {
+        for (int s = 0; s < signs; s++)
+            for (int r = 0; r < rows; r++)
+                for (int n = first; n < end; n++) {
+                    size_t cell = (size_t)(sign + s) * cells + (size_t)(begin + r) * g->n + n,
+                           node = (size_t)r * width + (n - first) * signs + s;
+                    if (store) {
+                        c->dg[cell] = (float)t->dg[node];
+                        continue;
+                    }
+                    t->g[node] = c->g[cell];
+                    t->dg_eff[node] = c->dg[cell];
+                    t->dg[node] = variance_chain(read, c->g[cell], c->g_eff[cell],
+                                                 c->dvariance[cell], &t->dg_eff[node]);
+                }
+        for (int r = 0; r < rows && !g->differential && !store; r++) {
+            size_t node = (size_t)r * width + width - 1,
+                   cell = (size_t)(begin + r) * g->column_tiles + ct;
+            t->g[node] = c->g_ref[cell];
+            t->dg_eff[node] = c->dref[cell];
+            variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell],
+                           &t->dg_eff[node]);
+        }
+        if (!store)
+            ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, rows, width, p->physical_rows - rows,
+                                      &p->wires, t->scratch);
+    }
+}
+
+void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *negative,
+                             const ohm_geometry *g, const ohm_programming *p,
+                             const ohm_read_law *read, void *scratch)
+{
+    int signs = g->differential ? 2 : 1, step = p->interleaved ? signs : 1;
+    size_t cells = (size_t)g->k * g->n;
+    tile_memory unused;
+    size_t each = carve_tile(&unused, g, p, NULL);
+    char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
+#pragma omp parallel
+    {
+        tile_memory t;
+        carve_tile(&t, g, p, base + each * (size_t)omp_get_thread_num());
+        if (p->ir) {
+#pragma omp for collapse(2) schedule(dynamic, 1)
+            for (int tile = 0; tile < g->tiles; tile++)
+                for (int ct = 0; ct < g->column_tiles; ct++)
+                    for (int sign = 0; sign < signs; sign += step)
+                        through_wires(&t, c, g, p, read, tile, ct, sign);
+        } else {
+#pragma omp for schedule(static)
+            for (size_t i = 0; i < signs * cells; i++) {
+                double slope = 0.0;
+                if (c->dvariance[i] != 0.0f)
+                    ohm_read_variance(read, c->g[i], &slope);
+                c->dg[i] += (float)(c->dvariance[i] * slope);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int k = 0; k < g->k; k++)
+            for (int n = 0; n < g->n; n++) {
+                size_t cell = (size_t)k * g->n + n;
+                if (negative[cell])
+                    dw[(size_t)n * g->k + k] -= c->dg[cells + cell] * c->slope[cells + cell];
+                else
+                    dw[(size_t)n * g->k + k] += c->dg[cell] * c->slope[cell];
+            }
+    }
+    memset(c->dg, 0, signs * cells * sizeof *c->dg);
+    memset(c->dvariance, 0, signs * cells * sizeof *c->dvariance);
+    for (int i = 0; i < 2 && c->dref; i++)
+        memset(i ? c->dref_variance : c->dref, 0, (size_t)g->k * g->column_tiles * sizeof *c->dref);
+}
