@@ -289,10 +289,14 @@ static void program_part(const job *j, block *b, part at, int rows_most)
         if (!g->differential && at.first == at.column_tile * g->tile_columns)
             store_references(j, b, &at, &ref_johnson);
     }
+    int pitch = ohm_tile_pitch(g), end = at.first + at.columns;
+    int last = end == g->n || end % g->tile_columns == 0;
+    size_t width = last ? (size_t)(pitch - start % pitch) : columns; /* with the padding behind it */
     for (int array = 0; array < arrays && j->tiles->johnson; array++)
-        for (size_t c = 0; c < columns; c++)
+        for (size_t c = 0; c < width; c++)
             j->tiles->johnson[(((size_t)at.slice * arrays + array) * g->tiles + at.tile) * np +
-                              start + c] = (float)b->johnson[array * columns + c];
+                              start + c] =
+                c < columns ? (float)b->johnson[array * columns + c] : 0.0f;
     if (!g->differential && j->tiles->ref_johnson && at.first == at.column_tile * g->tile_columns)
         j->tiles->ref_johnson[((size_t)at.slice * g->tiles + at.tile) * g->column_tiles +
                               at.column_tile] = (float)ref_johnson;
