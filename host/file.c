@@ -70,6 +70,8 @@ ohm_status ohm_file_read(char **data, size_t *bytes, const char *path, size_t li
         status = OHM_FAIL(OHM_ERR_IO, "%s: cannot look at it: %s", path, strerror(errno));
     else if (S_ISDIR(info.st_mode))
         status = OHM_FAIL(OHM_ERR_IO, "%s: is a directory; name a file in it", path);
+    else if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) /* /dev/zero never ends */
+        status = OHM_FAIL(OHM_ERR_IO, "%s: is a device; name a file or a pipe", path);
     else if (S_ISREG(info.st_mode) && (size_t)info.st_size > limit)
         status = too_long(path, limit);
     else

@@ -7,7 +7,7 @@
 #include "host/status.h"
 
 /* Reads a file of at most `limit` bytes. *data is allocated, ends in a NUL that *bytes does not
- * count, and belongs to the caller (free). OHM_ERR_IO: missing, a directory, unreadable;
+ * count, and belongs to the caller (free). OHM_ERR_IO: missing, a directory or device, unreadable;
  * OHM_ERR_DATA: longer than the limit. */
 ohm_status ohm_file_read(char **data, size_t *bytes, const char *path, size_t limit);
 

@@ -242,7 +242,7 @@ OHM_TEST(cli_mvm, files_that_are_not_arrays)
     product p = integers(2, 2, 2, 3, 0);
     refuse(1, "--hardware ideal --x none.npy --w w.npy --out y.npy", "none.npy: cannot open");
     refuse(1, "--hardware ideal --x . --w w.npy --out y.npy", "is a directory");
-    refuse(1, "--hardware ideal --x /dev/null --w w.npy --out y.npy", "is no .npy file");
+    refuse(1, "--hardware ideal --x /dev/zero --w w.npy --out y.npy", "is a device");
     ck_assert_int_eq(ohm_test_run(out, sizeof out,
                                   "cd '%s' && head -c 130 x.npy > cut.npy && echo words > text.npy",
                                   ohm_test_tmpdir()),
@@ -289,6 +289,19 @@ OHM_TEST(cli_mvm, numbers_that_are_none)
     save("w.npy", p.w, 2, 2, 2);
     save("b.npy", value + 2, 1, 2, 0);
     refuse(1, FILES "--hardware ideal --bias b.npy", "b.npy: number 1");
+    release(&p);
+}
+
+OHM_TEST(cli_mvm, results_that_overflow)
+{
+    product p = integers(2, 2, 2, 3, 0);
+    float large[4] = {3e38f, 3e38f, 1, 1}, weights[4] = {1, 1, 1, 1};
+    save("x.npy", large, 2, 2, 2);
+    save("w.npy", weights, 2, 2, 2);
+    refuse(1, FILES "--hardware ideal", "y[0,0] is inf");
+    save("x.npy", p.x, 2, 2, 2);
+    refuse(1, FILES "--hardware lognormal --set programming.level=1000 --set programming.sigma=10",
+           "exceed what a float holds");
     release(&p);
 }
 

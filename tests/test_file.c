@@ -1,6 +1,7 @@
 #include "host/file.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,10 +60,7 @@ OHM_TEST(file, reads_up_to_the_limit)
     free(data);
     ck_assert_int_eq(ohm_file_read(&data, &bytes, in_folder("a"), 4), OHM_ERR_DATA);
     ck_assert_ptr_null(data);
-    ck_assert_int_eq(ohm_file_read(&data, &bytes, "/dev/zero", 100000), OHM_ERR_DATA);
-    OHM_OK_OR_FAIL(ohm_file_read(&data, &bytes, "/dev/null", 5));
-    ck_assert_uint_eq(bytes, 0);
-    free(data);
+    ck_assert_int_eq(ohm_file_read(&data, &bytes, "/dev/zero", SIZE_MAX - 2), OHM_ERR_IO); /* never ends */
     OHM_OK_OR_FAIL(ohm_file_read(&data, &bytes, "/proc/self/status", 100000)); /* its size says 0 */
     ck_assert_uint_gt(bytes, 100);
     free(data);

@@ -40,6 +40,14 @@ OHM_TEST(status, prefix_keeps_code_and_text)
     ck_assert_str_eq(ohm_error_text(), "run.yaml:12: value 7 is above 3; choose 0..3");
 }
 
+OHM_TEST(status, a_message_is_one_line)
+{
+    (void)OHM_FAIL(OHM_ERR_DATA, "file 'a\nb\x1b[2J\x7f': \xc2\xb1");
+    ck_assert_str_eq(ohm_error_text(), "file 'a?b?[2J?': \xc2\xb1");
+    ohm_error_prefix(OHM_ERR_DATA, "c\td");
+    ck_assert_str_eq(ohm_error_text(), "c?d: file 'a?b?[2J?': \xc2\xb1");
+}
+
 OHM_TEST(status, long_text_is_cut_not_overrun)
 {
     char big[4000];

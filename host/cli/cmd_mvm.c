@@ -231,6 +231,19 @@ static ohm_status run_layer(float *y, const operands *o, const ohm_hardware *har
     return status;
 }
 
+/* Numbers within their bounds can still multiply to more than a float holds. */
+static ohm_status check_finite(const float *y, const operands *o)
+{
+    for (int m = 0; m < o->m; m++)
+        for (int n = 0; n < o->n; n++)
+            if (!isfinite(y[(size_t)m * o->n + n]))
+                return OHM_FAIL(OHM_ERR_DATA,
+                                "mvm: y[%d,%d] is %g: x, w or the chip's spread exceed what a float "
+                                "holds; scale them down",
+                                m, n, (double)y[(size_t)m * o->n + n]);
+    return OHM_OK;
+}
+
 static ohm_status run_mvm(const arguments *a, operands *o, ohm_hardware *hardware)
 {
     OHM_TRY(read_chip(hardware, a));
@@ -241,6 +254,8 @@ static ohm_status run_mvm(const arguments *a, operands *o, ohm_hardware *hardwar
     if (!y)
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory for y of %d x %d", o->m, o->n);
     ohm_status status = run_layer(y, o, hardware, a);
+    if (status == OHM_OK)
+        status = check_finite(y, o);
     if (status == OHM_OK)
         status = ohm_npy_write(a->file[OUT], y, 2, (const int64_t[]){o->m, o->n});
     free(y);
