@@ -165,6 +165,24 @@ static void measure_tick(ohm_arena *arena, int tick)
         memory->peak_total = memory->current_total;
 }
 
+/* Peaks and average of a step: ticks from 0 to the last at which something begins or ends. */
+static void measure_plan(ohm_arena *arena)
+{
+    double sum = 0;
+    int last = 0;
+    for (int i = 0; i < arena->count; i++) {
+        const buffer *b = &arena->at[i];
+        int end = b->last == INT32_MAX ? b->first : b->last;
+        last = end > last ? end : last;
+    }
+    for (int tick = 0; tick <= last; tick++) {
+        measure_tick(arena, tick);
+        sum += (double)arena->memory.current_total;
+    }
+    arena->memory.average_total = (size_t)(sum / (last + 1));
+    measure_tick(arena, 0);
+}
+
 ohm_status ohm_arena_place(ohm_arena *arena)
 {
     if (arena->placed)
@@ -188,9 +206,7 @@ ohm_status ohm_arena_place(ohm_arena *arena)
     }
     free(order);
     arena->placed = 1;
-    for (int i = 0; i < arena->count; i++) /* live bytes rise only where a buffer begins */
-        measure_tick(arena, arena->at[i].first);
-    measure_tick(arena, 0);
+    measure_plan(arena);
     return OHM_OK;
 }
 

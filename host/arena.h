@@ -17,6 +17,7 @@ typedef struct {
     size_t current[OHM_MEMORY_CATEGORIES]; /* live bytes at the plan's present tick */
     size_t peak[OHM_MEMORY_CATEGORIES];    /* most live bytes of each category at any tick */
     size_t current_total, peak_total;      /* peak_total: most live bytes at one tick, all categories */
+    size_t average_total;                  /* live bytes, mean over the ticks 0 .. last of the plan */
     size_t reserved;                       /* bytes of the block (>= peak_total: fragmentation) */
 } ohm_memory;
 

@@ -94,6 +94,20 @@ OHM_TEST(arena, peaks_are_those_of_a_tick_by_tick_count)
     ohm_arena_destroy(arena);
 }
 
+OHM_TEST(arena, average_is_over_the_ticks_of_the_plan)
+{
+    ohm_arena *arena;
+    int id;
+    OHM_OK_OR_FAIL(ohm_arena_create(&arena));
+    OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "always", 64, OHM_MEMORY_WEIGHTS, OHM_ALWAYS, 0));
+    OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "half", 128, OHM_MEMORY_ACTIVATIONS, 1, 2));
+    OHM_OK_OR_FAIL(ohm_arena_add(arena, &id, "end", 256, OHM_MEMORY_WORKSPACE, 3, 3));
+    OHM_OK_OR_FAIL(ohm_arena_place(arena));
+    ck_assert_uint_eq(ohm_arena_memory(arena)->average_total, 64 + (2 * 128 + 256) / 4);
+    ck_assert_uint_eq(ohm_arena_memory(arena)->peak_total, 64 + 256);
+    ohm_arena_destroy(arena);
+}
+
 OHM_TEST(arena, chain_shares_two_buffers)
 {
     ohm_arena *arena;
