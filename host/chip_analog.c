@@ -23,14 +23,15 @@ typedef struct {
     ohm_programming programming;
     double johnson;
     ohm_chip_moment moment;
-    int corrected;            /* the offset correction of this programming has been read */
+    int corrected; /* the offset correction of this programming has been read */
     ohm_tiles tiles;
-    ohm_crossbar cells;       /* form per_cell */
+    ohm_crossbar cells; /* form per_cell */
     ohm_cell_gradient gradient;
-    uint8_t *negative;        /* [k][n] */
-    double *correction;       /* [n] encoding correction */
-    float *alpha;             /* [n] drift compensation */
-    float *dsum_total;        /* [n] gradient of the sums over the batch, for the correction's own gradient */
+    uint8_t *negative;  /* [k][n] */
+    double *correction; /* [n] encoding correction */
+    float *alpha;       /* [n] drift compensation */
+    float *
+        dsum_total; /* [n] gradient of the sums over the batch, for the correction's own gradient */
 } state;
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
@@ -47,10 +48,14 @@ static size_t layout(state *s, const analog *a, int gradient, char *base)
 {
     const ohm_geometry *g = &a->g;
     const ohm_hardware *hw = a->shape.hardware;
-    size_t used = (sizeof *s + ALIGN - 1) / ALIGN * ALIGN, k = (size_t)g->k, n = (size_t)g->n, np = (size_t)ohm_packed_columns(g);
-    size_t slices = (size_t)g->slices, arrays = slices * (size_t)ohm_arrays(g), tiles = (size_t)g->tiles, cts = (size_t)g->column_tiles;
-    size_t cells = (g->differential ? 2 : 1) * k * n, refs = g->differential ? 0 : slices * cts, adcs = arrays * tiles * np;
-    int spread = hw->read.model != OHM_READ_NONE && (hw->read.model != OHM_READ_CONSTANT || hw->ir_drop.model != OHM_IR_NONE);
+    size_t used = (sizeof *s + ALIGN - 1) / ALIGN * ALIGN, k = (size_t)g->k, n = (size_t)g->n,
+           np = (size_t)ohm_packed_columns(g);
+    size_t slices = (size_t)g->slices, arrays = slices * (size_t)ohm_arrays(g),
+           tiles = (size_t)g->tiles, cts = (size_t)g->column_tiles;
+    size_t cells = (g->differential ? 2 : 1) * k * n, refs = g->differential ? 0 : slices * cts,
+           adcs = arrays * tiles * np;
+    int spread = hw->read.model != OHM_READ_NONE &&
+                 (hw->read.model != OHM_READ_CONSTANT || hw->ir_drop.model != OHM_IR_NONE);
     int johnson = hw->temperature.johnson_bandwidth_hz > 0.0, fast = !a->per_cell;
     int gain = hw->adc.gain_sigma > 0.0, offset = hw->adc.offset_sigma_lsb > 0.0;
     int bent = hw->output.s_shape != 0.0 || hw->output.s_shape_sigma > 0.0;
@@ -109,7 +114,9 @@ static size_t most(size_t a, size_t b)
 /* A calibration read has codes, sums and a read of its own in front of the kernel's scratch. */
 static size_t calibration_bytes(const analog *a)
 {
-    return (size_t)CALIBRATION_ROWS * ((size_t)a->g.k + ALIGN + (size_t)a->g.n * 2 * sizeof(double)) + 3 * ALIGN;
+    return (size_t)CALIBRATION_ROWS *
+               ((size_t)a->g.k + ALIGN + (size_t)a->g.n * 2 * sizeof(double)) +
+           3 * ALIGN;
 }
 
 static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
@@ -117,10 +124,12 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     const analog *a = self;
     ohm_programming p;
     ohm_device_programming(&p, &a->g, &a->shape, &(ohm_chip_moment){0});
-    size_t bytes = ohm_mvm_scratch_bytes(&a->g), rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
+    size_t bytes = ohm_mvm_scratch_bytes(&a->g),
+           rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
     if (a->per_cell)
-        bytes = most(bytes, rows * ((size_t)a->g.k + a->g.n) * sizeof(double) +
-                                (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n * sizeof(double));
+        bytes = most(bytes,
+                     rows * ((size_t)a->g.k + a->g.n) * sizeof(double) +
+                         (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n * sizeof(double));
     bytes = most(bytes, ohm_program_scratch_bytes(&a->g, &p));
     if (want_gradient) {
         bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, (int)rows));
@@ -136,7 +145,10 @@ static ohm_status create(void **self, const ohm_chip_shape *shape)
 {
     const ohm_hardware *hw = shape->hardware;
     if (hw->weight.encoding == OHM_WEIGHT_OFFSET && hw->tile.cols < 2)
-        return OHM_FAIL(OHM_ERR_CONFIG, "tile.cols: %d leaves no column beside the reference of offset weights: use at least 2", hw->tile.cols);
+        return OHM_FAIL(
+            OHM_ERR_CONFIG,
+            "tile.cols: %d leaves no column beside the reference of offset weights: use at least 2",
+            hw->tile.cols);
     analog *a = calloc(1, sizeof *a);
     if (!a)
         return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", shape->layer);
@@ -166,7 +178,8 @@ typedef struct {
 } drive;
 
 /* Form per_cell: the reference, rows over threads; sums [m][n]. x: m·k doubles. */
-static void read_cells(const analog *a, const state *s, const ohm_read *r, const drive *d, double *sums, double *x)
+static void read_cells(const analog *a, const state *s, const ohm_read *r, const drive *d,
+                       double *sums, double *x)
 {
     const ohm_geometry *g = &a->g;
 #pragma omp parallel for schedule(dynamic, 1)
@@ -175,17 +188,20 @@ static void read_cells(const analog *a, const state *s, const ohm_read *r, const
         double *row = x + (size_t)i * g->k;
         for (int k = 0; k < g->k; k++)
             row[k] = !bipolar_codes(g) ? codes[k] : codes[k] >> 7 ? -(codes[k] & 127) : codes[k];
-        ohm_mvm_ref(sums + (size_t)i * g->n, g, r, &s->cells, row, 1, d->first_row + (uint64_t)i, 1, 1, NULL);
+        ohm_mvm_ref(sums + (size_t)i * g->n, g, r, &s->cells, row, 1, d->first_row + (uint64_t)i, 1,
+                    1, NULL);
     }
 }
 
 /* Raw sums [m][n] of a calibration read. */
-static void read_raw(const analog *a, const state *s, const ohm_read *r, const drive *d, double *sums, char *scratch)
+static void read_raw(const analog *a, const state *s, const ohm_read *r, const drive *d,
+                     double *sums, char *scratch)
 {
     if (a->per_cell)
         read_cells(a, s, r, d, sums, (double *)(void *)scratch);
     else
-        ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+        ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row,
+                        scratch);
 }
 
 /* Splits scratch into a calibration's codes and sums and what is left. */
@@ -195,7 +211,8 @@ static char *carve_calibration(const analog *a, void *scratch, uint8_t **codes, 
     *codes = (uint8_t *)at;
     at += ((size_t)CALIBRATION_ROWS * a->g.k + ALIGN - 1) / ALIGN * ALIGN;
     *sums = (double *)(void *)at;
-    return at + ((size_t)CALIBRATION_ROWS * a->g.n * 2 * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
+    return at +
+           ((size_t)CALIBRATION_ROWS * a->g.n * 2 * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
 }
 
 static ohm_read calibration_read(const analog *a, const state *s, ohm_purpose purpose)
@@ -235,7 +252,8 @@ static void range_of_correction(const analog *a, const state *s, const ohm_infer
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
     memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)a->g.k);
-    ohm_mvm_range_cpu(args->range, NULL, 0, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, codes, a->g.k, 1, 0, rest);
+    ohm_mvm_range_cpu(args->range, NULL, 0, s->read.lsb_per_column, &a->g, &s->read, &s->tiles,
+                      codes, a->g.k, 1, 0, rest);
 }
 
 /* Noise-free answer to fixed random codes, for drift compensation: sums [16][n]. */
@@ -243,13 +261,17 @@ static void read_compensation(const analog *a, state *s, double *sums, uint8_t *
 {
     ohm_read r = calibration_read(a, s, OHM_FOR_COMPENSATION);
     ohm_stream stream = r.stream;
-    int most_code = (1 << (a->shape.hardware->quantise.bits - 1)) - 1, is_signed = bipolar_codes(&a->g);
+    int most_code = (1 << (a->shape.hardware->quantise.bits - 1)) - 1,
+        is_signed = bipolar_codes(&a->g);
     stream.site = OHM_SITE_COMPENSATION_INPUT;
     stream.step = 0;
     for (size_t i = 0; i < (size_t)CALIBRATION_ROWS * a->g.k; i++) {
         uint32_t word = ohm_stream_word(&stream, i);
-        uint32_t value = word % (uint32_t)(a->g.drive == OHM_DRIVE_OFFSET ? 2 * most_code + 1 : most_code + 1);
-        codes[i] = (uint8_t)(a->g.drive == OHM_DRIVE_OFFSET ? value + 1 : is_signed ? value | (word >> 31) << 7 : value);
+        uint32_t value =
+            word % (uint32_t)(a->g.drive == OHM_DRIVE_OFFSET ? 2 * most_code + 1 : most_code + 1);
+        codes[i] = (uint8_t)(a->g.drive == OHM_DRIVE_OFFSET ? value + 1
+                             : is_signed                    ? value | (word >> 31) << 7
+                                                            : value);
     }
     r.quiet = 1;
     r.read_noise = 0;
@@ -260,7 +282,8 @@ static void read_compensation(const analog *a, state *s, double *sums, uint8_t *
 
 /* ---- Programming ----------------------------------------------------------------------------- */
 
-static ohm_status program_cells(const analog *a, state *s, const ohm_program_args *args, double time_s, const uint8_t *ref_level, char *scratch)
+static ohm_status program_cells(const analog *a, state *s, const ohm_program_args *args,
+                                double time_s, const uint8_t *ref_level, char *scratch)
 {
     ohm_chip_moment moment = args->moment;
     moment.time_s = time_s;
@@ -274,10 +297,14 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
             level[i] = args->w_split[i];
         status = ohm_program_ref(&s->cells, &a->g, &s->programming, &s->law, level, ref_level);
     } else
-        status = ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g, &s->programming, &s->law, s->johnson,
-                                 args->w_split, ref_level, scratch);
+        status = ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g,
+                                 &s->programming, &s->law, s->johnson, args->w_split, ref_level,
+                                 scratch);
     if (status != OHM_SOLVE_OK)
-        return OHM_FAIL(OHM_ERR_DATA, "chip of layer %u: the wires of a tile have no finite solution: check ir_drop.r_* and cell.g_max_us", a->shape.layer);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "chip of layer %u: the wires of a tile have no finite solution: check "
+                        "ir_drop.r_* and cell.g_max_us",
+                        a->shape.layer);
     return OHM_OK;
 }
 
@@ -287,15 +314,22 @@ static void draw_column_errors(const analog *a, state *s)
     const ohm_geometry *g = &a->g;
     size_t adcs = (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g);
     size_t refs = g->differential ? 0 : (size_t)g->slices * g->tiles * g->column_tiles;
-    const struct { float *of, *ref; double mean, sigma; uint32_t site; } errors[] = {
+    const struct {
+        float *of, *ref;
+        double mean, sigma;
+        uint32_t site;
+    } errors[] = {
         {s->tiles.gain, s->tiles.ref_gain, 0.0, hw->adc.gain_sigma, OHM_SITE_ADC_GAIN},
         {s->tiles.offset, s->tiles.ref_offset, 0.0, hw->adc.offset_sigma_lsb, OHM_SITE_ADC_OFFSET},
-        {s->tiles.s_shape, s->tiles.ref_s_shape, hw->output.s_shape, hw->output.s_shape_sigma, OHM_SITE_S_SHAPE}};
+        {s->tiles.s_shape, s->tiles.ref_s_shape, hw->output.s_shape, hw->output.s_shape_sigma,
+         OHM_SITE_S_SHAPE}};
     for (int i = 0; i < 3; i++) {
         if (errors[i].of)
-            ohm_column_errors(errors[i].of, adcs, errors[i].mean, errors[i].sigma, &s->programming.per_chip, errors[i].site, 0);
+            ohm_column_errors(errors[i].of, adcs, errors[i].mean, errors[i].sigma,
+                              &s->programming.per_chip, errors[i].site, 0);
         if (errors[i].ref)
-            ohm_column_errors(errors[i].ref, refs, errors[i].mean, errors[i].sigma, &s->programming.per_chip, errors[i].site, adcs);
+            ohm_column_errors(errors[i].ref, refs, errors[i].mean, errors[i].sigma,
+                              &s->programming.per_chip, errors[i].site, adcs);
     }
     s->cells.gain = s->tiles.gain;
     s->cells.offset = s->tiles.offset;
@@ -341,7 +375,8 @@ static void set_alpha(const analog *a, state *s, const double *fresh, const doub
 static void nominal_correction(const analog *a, state *s, const uint8_t *w_split)
 {
     const ohm_geometry *g = &a->g;
-    double offset = (double)(1 << (a->shape.hardware->quantise.bits - 1)), mean = g->differential ? 0.0 : (double)(1 << (a->shape.weight_bits - 1));
+    double offset = (double)(1 << (a->shape.hardware->quantise.bits - 1)),
+           mean = g->differential ? 0.0 : (double)(1 << (a->shape.weight_bits - 1));
     for (int n = 0; n < g->n; n++) {
         double sum = 0.0;
         for (int slice = 0; slice < g->slices; slice++)
@@ -372,8 +407,13 @@ static ohm_status program(void *self, const ohm_program_args *args)
     uint8_t ref_level[8] = {0}, *codes;
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
+    if (args->want_gradient && a->per_cell)
+        return OHM_FAIL(
+            OHM_ERR_UNSUPPORTED,
+            "read.form: 'per_cell' has no gradient; train with aggregate, the same distribution");
     if (args->want_gradient && a->shape.hardware->ir_drop.model == OHM_IR_EXACT)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' has no gradient yet: use closed_form, or train.mode nograd or detach");
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' has no gradient yet: use "
+                                             "closed_form, or train.mode nograd or detach");
     memset(s, 0, sizeof *s);
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
@@ -384,7 +424,8 @@ static ohm_status program(void *self, const ohm_program_args *args)
     for (int n = 0; n < a->g.n; n++)
         s->alpha[n] = 1.0f;
     reference_levels(ref_level, a);
-    int compensate = a->shape.hardware->retention.compensation != OHM_COMPENSATION_NONE && args->moment.time_s > 0.0;
+    int compensate = a->shape.hardware->retention.compensation != OHM_COMPENSATION_NONE &&
+                     args->moment.time_s > 0.0;
     if (compensate) {
         OHM_TRY(program_cells(a, s, args, 0.0, ref_level, rest));
         read_compensation(a, s, sums, codes, rest);
@@ -402,7 +443,8 @@ static ohm_status program(void *self, const ohm_program_args *args)
         memset(s->gradient.dg, 0, cells * sizeof(float));
         memset(s->gradient.dvariance, 0, cells * sizeof(float));
         for (int i = 0; i < 2 && s->gradient.dref; i++)
-            memset(i ? s->gradient.dref_variance : s->gradient.dref, 0, (size_t)a->g.k * a->g.column_tiles * sizeof(float));
+            memset(i ? s->gradient.dref_variance : s->gradient.dref, 0,
+                   (size_t)a->g.k * a->g.column_tiles * sizeof(float));
         memset(s->dsum_total, 0, (size_t)a->g.n * sizeof(float));
     }
     if (compensate)
@@ -423,11 +465,15 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
     const analog *a = self;
     state *s = aligned(args->state);
     char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
-    s->moment.step = s->read.stream.step = args->moment->step; /* a kept programming is read anew each step */
+    s->moment.step = s->read.stream.step =
+        args->moment->step; /* a kept programming is read anew each step */
     if (args->range) {
         if (a->per_cell)
-            return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: use adc.range max, granular or a number");
-        ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
+            return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: "
+                                                 "use adc.range max, granular or a number");
+        ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g,
+                          &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row,
+                          scratch);
         if (s->read.correction_read && !args->histogram)
             range_of_correction(a, s, args);
         return OHM_OK;
@@ -436,7 +482,8 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         read_correction(a, s, args->scratch);
     s->corrected = 1;
     if (!a->per_cell) {
-        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row, scratch);
+        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->tiles, args->x_u, args->ldx,
+                    args->m, args->first_row, scratch);
         return OHM_OK;
     }
     drive d = {.x_u = args->x_u, .m = args->m, .ldx = args->ldx, .first_row = args->first_row};
@@ -444,7 +491,8 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
     read_cells(a, s, &s->read, &d, sums, sums + (size_t)args->m * a->g.n);
     for (int i = 0; i < args->m; i++)
         for (int n = 0; n < a->g.n; n++)
-            args->sums[(size_t)i * args->lds + n] = (float)ohm_correct(&s->read, sums[(size_t)i * a->g.n + n], n);
+            args->sums[(size_t)i * args->lds + n] =
+                (float)ohm_correct(&s->read, sums[(size_t)i * a->g.n + n], n);
     return OHM_OK;
 }
 
@@ -471,7 +519,13 @@ static void correction_backward(const analog *a, state *s, float *dw, void *scra
     for (int i = 0; i < CALIBRATION_ROWS; i++)
         for (int n = 0; n < g->n; n++)
             sums[(size_t)i * g->n + n] = -s->dsum_total[n] * s->alpha[n] / CALIBRATION_ROWS;
-    ohm_mvm_gradient d = {.x_u = codes, .ldx = g->k, .round = 1, .m = CALIBRATION_ROWS, .dsums = sums, .ldd = g->n, .cells = &s->gradient};
+    ohm_mvm_gradient d = {.x_u = codes,
+                          .ldx = g->k,
+                          .round = 1,
+                          .m = CALIBRATION_ROWS,
+                          .dsums = sums,
+                          .ldd = g->n,
+                          .cells = &s->gradient};
     ohm_mvm_backward(&d, g, &r, &s->tiles, s->johnson, rest);
 }
 
@@ -479,8 +533,6 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
 {
     const analog *a = self;
     state *s = aligned(args->state);
-    if (a->per_cell)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' has no gradient: train with read.form aggregate, the same distribution");
     char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
     float *raw = (float *)(void *)scratch;
     for (int i = 0; i < args->m; i++)
@@ -490,17 +542,34 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
             raw[(size_t)i * a->g.n + n] = d * s->alpha[n];
         }
     char *rest = scratch + ((size_t)args->m * a->g.n * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
-    ohm_mvm_gradient d = {.x_u = args->x_u, .ldx = args->ldx, .round = 1, .m = args->m, .first_row = args->first_row, .dsums = raw,
-                          .ldd = a->g.n, .dx = args->dx, .lddx = args->lddx, .cells = &s->gradient};
+    ohm_mvm_gradient d = {.x_u = args->x_u,
+                          .ldx = args->ldx,
+                          .round = 1,
+                          .m = args->m,
+                          .first_row = args->first_row,
+                          .dsums = raw,
+                          .ldd = a->g.n,
+                          .dx = args->dx,
+                          .lddx = args->lddx,
+                          .cells = &s->gradient};
     ohm_mvm_backward(&d, &a->g, &s->read, &s->tiles, s->johnson, rest);
     if (!args->last)
         return OHM_OK;
     correction_backward(a, s, args->dw, args->scratch);
-    ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming, &s->law, scratch);
+    ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming, &s->law,
+                            scratch);
     return OHM_OK;
 }
 
 const ohm_simulator ohm_simulator_analog = {
-    .abi = OHM_SIMULATOR_ABI, .name = "analog", .create = create, .destroy = destroy, .state_bytes = state_bytes,
-    .scratch_bytes = scratch_bytes, .program = program, .infer = infer, .backward = backward, .measures_range = 1,
+    .abi = OHM_SIMULATOR_ABI,
+    .name = "analog",
+    .create = create,
+    .destroy = destroy,
+    .state_bytes = state_bytes,
+    .scratch_bytes = scratch_bytes,
+    .program = program,
+    .infer = infer,
+    .backward = backward,
+    .measures_range = 1,
 };

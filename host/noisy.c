@@ -8,7 +8,14 @@
 #include "host/device.h"
 #include "kernels/quantise.h"
 
-enum { ALIGN = 64, BIAS_COARSE = 8, BIAS_ROWS = BIAS_COARSE + 1, QUANTISE_ROWS = 64, BINS_LAYER = 1024, BINS_COLUMN = 128 };
+enum {
+    ALIGN = 64,
+    BIAS_COARSE = 8,
+    BIAS_ROWS = BIAS_COARSE + 1,
+    QUANTISE_ROWS = 64,
+    BINS_LAYER = 1024,
+    BINS_COLUMN = 128
+};
 
 /* The persistent floats: x full scale, batches it has seen, batches the ADC ranges have seen, LSB[]. */
 enum { X_FULL_SCALE, X_BATCHES, ADC_BATCHES, LSB_FIRST };
@@ -19,18 +26,18 @@ struct ohm_noisy {
     ohm_hardware hardware;
     ohm_chip *chip;
     ohm_geometry g;
-    int k, n, rows;        /* rows: k and the always-on rows of the bias */
-    int codes;             /* q = 2^(bits-1)-1 */
+    int k, n, rows; /* rows: k and the always-on rows of the bias */
+    int codes;      /* q = 2^(bits-1)-1 */
     uint32_t layer;
-    size_t ranges;         /* planes·slices·(n or 1) */
+    size_t ranges; /* planes·slices·(n or 1) */
     float *persistent;
-    float *range;          /* [ranges] currents of the present measurement */
-    float *w_scale;        /* [n] s_w */
-    float *bias;           /* [n] what is added digitally */
-    int32_t *bias_codes;   /* [n] b_q */
+    float *range;        /* [ranges] currents of the present measurement */
+    float *w_scale;      /* [n] s_w */
+    float *bias;         /* [n] what is added digitally */
+    int32_t *bias_codes; /* [n] b_q */
     ohm_noisy_pass pass;
-    float x_scale;         /* s_x; 0 = one per row */
-    int programmed;        /* the chip of this pass holds the weights: done with the first rows, whose codes program sees */
+    float x_scale; /* s_x; 0 = one per row */
+    int programmed; /* the chip of this pass holds the weights: done with the first rows, whose codes program sees */
     measure stage;
 };
 
@@ -44,7 +51,8 @@ static size_t persistent_count(const ohm_noisy *y)
 static int needs_currents(const ohm_noisy *y)
 {
     int kind = y->hardware.adc.range.kind;
-    return y->hardware.adc.bits > 0 && (kind == OHM_ADC_DATA || kind == OHM_ADC_CALIBRATED || kind == OHM_ADC_RUNNING);
+    return y->hardware.adc.bits > 0 &&
+           (kind == OHM_ADC_DATA || kind == OHM_ADC_CALIBRATED || kind == OHM_ADC_RUNNING);
 }
 
 static ohm_status make_chip(ohm_noisy *y, const ohm_hardware *hardware)
@@ -56,20 +64,28 @@ static ohm_status make_chip(ohm_noisy *y, const ohm_hardware *hardware)
     y->hardware = *hardware;
     ohm_device_geometry(&y->g, ohm_chip_get_shape(chip));
     if (needs_currents(y) && !ohm_chip_simulator(chip)->measures_range)
-        return OHM_FAIL(OHM_ERR_CONFIG, "adc.range: simulator '%s' measures no currents: use max, granular or a number", ohm_chip_simulator(chip)->name);
+        return OHM_FAIL(
+            OHM_ERR_CONFIG,
+            "adc.range: simulator '%s' measures no currents: use max, granular or a number",
+            ohm_chip_simulator(chip)->name);
     return OHM_OK;
 }
 
-ohm_status ohm_noisy_create(ohm_noisy **out, const ohm_hardware *hardware, int k, int n, uint32_t layer)
+ohm_status ohm_noisy_create(ohm_noisy **out, const ohm_hardware *hardware, int k, int n,
+                            uint32_t layer)
 {
     ohm_noisy *y = calloc(1, sizeof *y);
     if (!y)
         return OHM_FAIL(OHM_ERR_MEMORY, "noisy layer %u: out of memory", layer);
-    *y = (ohm_noisy){.k = k, .n = n, .layer = layer, .rows = k + (hardware->bias == OHM_BIAS_ROWS ? BIAS_ROWS : 0),
+    *y = (ohm_noisy){.k = k,
+                     .n = n,
+                     .layer = layer,
+                     .rows = k + (hardware->bias == OHM_BIAS_ROWS ? BIAS_ROWS : 0),
                      .codes = (1 << (hardware->quantise.bits - 1)) - 1};
     ohm_status status = make_chip(y, hardware);
     if (status == OHM_OK) {
-        y->ranges = (size_t)y->g.planes * y->g.slices * (hardware->adc.granularity == OHM_ADC_PER_COLUMN ? n : 1);
+        y->ranges = (size_t)y->g.planes * y->g.slices *
+                    (hardware->adc.granularity == OHM_ADC_PER_COLUMN ? n : 1);
         y->persistent = calloc(persistent_count(y), sizeof *y->persistent);
         y->range = calloc(y->ranges, sizeof *y->range);
         y->w_scale = calloc((size_t)n, sizeof *y->w_scale);
@@ -101,11 +117,17 @@ void ohm_noisy_destroy(ohm_noisy *y)
 
 ohm_status ohm_noisy_set_hardware(ohm_noisy *y, const ohm_hardware *hardware)
 {
-    size_t before = ohm_chip_state_bytes(y->chip, 0), scratch = ohm_chip_scratch_bytes(y->chip, 1, 0), ranges = y->ranges;
+    size_t before = ohm_chip_state_bytes(y->chip, 0),
+           scratch = ohm_chip_scratch_bytes(y->chip, 1, 0), ranges = y->ranges;
     OHM_TRY(make_chip(y, hardware));
-    size_t now = (size_t)y->g.planes * y->g.slices * (hardware->adc.granularity == OHM_ADC_PER_COLUMN ? y->n : 1);
-    if (ohm_chip_state_bytes(y->chip, 0) > before || ohm_chip_scratch_bytes(y->chip, 1, 0) > scratch || now != ranges)
-        return OHM_FAIL(OHM_ERR_ARGUMENT, "noisy layer %u: the new chip needs another memory plan: create the network with it", y->layer);
+    size_t now = (size_t)y->g.planes * y->g.slices *
+                 (hardware->adc.granularity == OHM_ADC_PER_COLUMN ? y->n : 1);
+    if (ohm_chip_state_bytes(y->chip, 0) > before ||
+        ohm_chip_scratch_bytes(y->chip, 1, 0) > scratch || now != ranges)
+        return OHM_FAIL(
+            OHM_ERR_ARGUMENT,
+            "noisy layer %u: the new chip needs another memory plan: create the network with it",
+            y->layer);
     return OHM_OK;
 }
 
@@ -142,14 +164,16 @@ static int bins_of(const ohm_noisy *y)
 
 static int counts_currents(const ohm_noisy *y)
 {
-    return needs_currents(y) && y->hardware.adc.range.kind == OHM_ADC_CALIBRATED && y->hardware.adc.range.value < 100.0;
+    return needs_currents(y) && y->hardware.adc.range.kind == OHM_ADC_CALIBRATED &&
+           y->hardware.adc.range.value < 100.0;
 }
 
 /* Scratch: codes and levels of the weights; drive codes and row scales of a chunk; the gradients of
  * mode full; the chip's own. */
 static size_t weight_bytes(const ohm_noisy *y)
 {
-    size_t cells = (size_t)y->rows * y->n, slices = (size_t)y->g.slices * (y->g.differential ? 2 : 1);
+    size_t cells = (size_t)y->rows * y->n,
+           slices = (size_t)y->g.slices * (y->g.differential ? 2 : 1);
     return padded(cells) + padded(cells * slices);
 }
 
@@ -159,20 +183,22 @@ static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
     if (counts_currents(y))
         bytes += padded(y->ranges * (size_t)bins_of(y) * sizeof(uint32_t));
     if (want_gradient)
-        bytes += padded(m * y->n * sizeof(float)) + padded(m * y->rows * sizeof(float)) + padded((size_t)y->n * y->rows * sizeof(float));
+        bytes += padded(m * y->n * sizeof(float)) + padded(m * y->rows * sizeof(float)) +
+                 padded((size_t)y->n * y->rows * sizeof(float));
     return bytes;
 }
 
 size_t ohm_noisy_scratch_bytes(const ohm_noisy *y, int max_rows, int want_gradient)
 {
-    return weight_bytes(y) + rows_bytes(y, (size_t)max_rows, want_gradient) + ALIGN + ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
+    return weight_bytes(y) + rows_bytes(y, (size_t)max_rows, want_gradient) + ALIGN +
+           ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
 }
 
 typedef struct {
-    int8_t *w_codes;      /* [n][rows] */
-    uint8_t *levels;      /* [slices][signs][rows][n] */
-    uint8_t *codes;       /* [m][rows] */
-    float *row_scale;     /* [m] */
+    int8_t *w_codes;  /* [n][rows] */
+    uint8_t *levels;  /* [slices][signs][rows][n] */
+    uint8_t *codes;   /* [m][rows] */
+    float *row_scale; /* [m] */
     uint32_t *histogram;
     float *dsums, *dcodes, *dweights; /* [m][n], [m][rows], [n][rows] */
     void *chip;
@@ -209,28 +235,39 @@ static ohm_status set_x_scale(ohm_noisy *y)
     ohm_noisy_pass *pass = &y->pass;
     float *kept = y->persistent, most = ohm_absmax(pass->x, pass->x_count), full = most;
     if (!isfinite(most))
-        return OHM_FAIL(OHM_ERR_DATA, "noisy layer %u: its input holds NaN or infinity: check the data, or lower the learning rate", y->layer);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: its input holds NaN or infinity: check the data, or lower "
+                        "the learning rate",
+                        y->layer);
     switch (range->kind) {
     case OHM_RANGE_PERCENTILE:
         full = ohm_abs_percentile(pass->x, pass->x_count, range->value);
         break;
     case OHM_RANGE_RUNNING:
         if (pass->training || pass->calibrating || kept[X_BATCHES] == 0.0f) {
-            kept[X_FULL_SCALE] = kept[X_BATCHES] == 0.0f ? most : (float)(range->value * kept[X_FULL_SCALE] + (1.0 - range->value) * most);
+            kept[X_FULL_SCALE] =
+                kept[X_BATCHES] == 0.0f
+                    ? most
+                    : (float)(range->value * kept[X_FULL_SCALE] + (1.0 - range->value) * most);
             kept[X_BATCHES] += 1.0f;
         }
         full = kept[X_FULL_SCALE];
         break;
     case OHM_RANGE_LEARNED:
-        if (pass->x_range && (pass->calibrating || !(*pass->x_range > 0.0f)) && most > *pass->x_range)
+        if (pass->x_range && (pass->calibrating || !(*pass->x_range > 0.0f)) &&
+            most > *pass->x_range)
             *pass->x_range = most;
         if (pass->x_range)
             full = *pass->x_range;
         break;
-    case OHM_RANGE_NUMBER: full = (float)range->value; break;
-    default: break;
+    case OHM_RANGE_NUMBER:
+        full = (float)range->value;
+        break;
+    default:
+        break;
     }
-    int per_row = y->hardware.quantise.x_granularity == OHM_X_ROW && (range->kind == OHM_RANGE_ABSMAX || range->kind == OHM_RANGE_PERCENTILE);
+    int per_row = y->hardware.quantise.x_granularity == OHM_X_ROW &&
+                  (range->kind == OHM_RANGE_ABSMAX || range->kind == OHM_RANGE_PERCENTILE);
     y->x_scale = per_row ? 0.0f : full > 0.0f ? full / (float)y->codes : 1.0f;
     return OHM_OK;
 }
@@ -242,18 +279,24 @@ static ohm_status set_w_scales(ohm_noisy *y)
     size_t count = (size_t)y->n * y->k;
     float most = ohm_absmax(w, count), full = most;
     if (!isfinite(most))
-        return OHM_FAIL(OHM_ERR_DATA, "noisy layer %u: its weights hold NaN or infinity: lower the learning rate, or resume from a checkpoint", y->layer);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: its weights hold NaN or infinity: lower the learning "
+                        "rate, or resume from a checkpoint",
+                        y->layer);
     if (range->kind == OHM_RANGE_NUMBER)
         full = (float)range->value;
     else if (range->kind == OHM_RANGE_PERCENTILE)
         full = ohm_abs_percentile(w, count, range->value);
-    int per_channel = y->hardware.quantise.w_granularity == OHM_W_CHANNEL && range->kind != OHM_RANGE_NUMBER;
+    int per_channel =
+        y->hardware.quantise.w_granularity == OHM_W_CHANNEL && range->kind != OHM_RANGE_NUMBER;
     if (per_channel && range->kind == OHM_RANGE_ABSMAX)
         ohm_absmax_rows(y->w_scale, w, (size_t)y->n, (size_t)y->k, (size_t)y->k);
     for (int n = 0; n < y->n; n++) {
         float scale = full;
         if (per_channel)
-            scale = range->kind == OHM_RANGE_ABSMAX ? y->w_scale[n] : ohm_abs_percentile(w + (size_t)n * y->k, (size_t)y->k, range->value);
+            scale = range->kind == OHM_RANGE_ABSMAX
+                        ? y->w_scale[n]
+                        : ohm_abs_percentile(w + (size_t)n * y->k, (size_t)y->k, range->value);
         y->w_scale[n] = scale > 0.0f ? scale / (float)y->codes : 1.0f;
     }
     return OHM_OK;
@@ -265,8 +308,10 @@ static void place_bias(ohm_noisy *y, int8_t *codes)
 {
     const ohm_noisy_pass *pass = &y->pass;
     for (int n = 0; n < y->n; n++) {
-        double unit = (double)y->x_scale * y->w_scale[n], b = pass->bias ? pass->bias[n] : 0.0, scale = pass->column_scale ? pass->column_scale[n] : 1.0;
-        double ask = scale != 0.0 && unit > 0.0 ? rint(b / scale / unit) : 0.0, limit = (double)BIAS_COARSE * y->codes;
+        double unit = (double)y->x_scale * y->w_scale[n], b = pass->bias ? pass->bias[n] : 0.0,
+               scale = pass->column_scale ? pass->column_scale[n] : 1.0;
+        double ask = scale != 0.0 && unit > 0.0 ? rint(b / scale / unit) : 0.0,
+               limit = (double)BIAS_COARSE * y->codes;
         int32_t b_q = (int32_t)fmin(fmax(ask, -2147483647.0), 2147483647.0);
         y->bias[n] = (float)b;
         y->bias_codes[n] = b_q;
@@ -289,13 +334,24 @@ static ohm_status program(ohm_noisy *y, const scratch *s, int m)
     const ohm_hardware *hw = &y->hardware;
     if (y->programmed)
         return OHM_OK;
-    ohm_quantise(s->w_codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k, y->w_scale, 1, y->codes);
+    ohm_quantise(s->w_codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k,
+                 y->w_scale, 1, y->codes);
     place_bias(y, s->w_codes);
     ohm_weight_split(s->levels, s->w_codes, (size_t)y->n, (size_t)y->rows,
-                     hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET : OHM_CELLS_DIFFERENTIAL, y->g.cell_bits, hw->quantise.bits);
-    ohm_program_args args = {.x_u = s->codes, .m = m, .ldx = y->rows, .w_split = s->levels, .b_q = y->x_scale > 0.0f ? y->bias_codes : NULL,
-                             .g = y->persistent + LSB_FIRST, .g_per_column = hw->adc.granularity == OHM_ADC_PER_COLUMN,
-                             .moment = y->pass.moment, .state = y->pass.state, .scratch = s->chip, .want_gradient = y->pass.want_gradient};
+                     hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET
+                                                              : OHM_CELLS_DIFFERENTIAL,
+                     y->g.cell_bits, hw->quantise.bits);
+    ohm_program_args args = {.x_u = s->codes,
+                             .m = m,
+                             .ldx = y->rows,
+                             .w_split = s->levels,
+                             .b_q = y->x_scale > 0.0f ? y->bias_codes : NULL,
+                             .g = y->persistent + LSB_FIRST,
+                             .g_per_column = hw->adc.granularity == OHM_ADC_PER_COLUMN,
+                             .moment = y->pass.moment,
+                             .state = y->pass.state,
+                             .scratch = s->chip,
+                             .want_gradient = y->pass.want_gradient};
     if (hw->programming.every == OHM_EVERY_ONCE)
         args.moment.step = 0;
     OHM_TRY(ohm_chip_program(y->chip, &args));
@@ -316,6 +372,12 @@ static measure first_stage(const ohm_noisy *y)
 
 ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
 {
+    const ohm_simulator *simulator = ohm_chip_simulator(y->chip);
+    if (pass->want_gradient && !simulator->backward)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "train.mode: 'full' needs a gradient, which simulator '%s' has not; use "
+                        "nograd or detach",
+                        simulator->name);
     y->pass = *pass;
     OHM_TRY(set_x_scale(y));
     OHM_TRY(set_w_scales(y));
@@ -331,8 +393,10 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
 /* Drive codes of a chunk, always-on rows behind the inputs. */
 static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx, int m)
 {
-    static const ohm_drive drives[] = {[OHM_INPUT_OFFSET] = OHM_DRIVE_OFFSET, [OHM_INPUT_TWO_PHASE] = OHM_DRIVE_TWO_PHASE,
-                                       [OHM_INPUT_SIGN_MAGNITUDE] = OHM_DRIVE_SIGN_MAGNITUDE, [OHM_INPUT_UNSIGNED] = OHM_DRIVE_UNSIGNED};
+    static const ohm_drive drives[] = {[OHM_INPUT_OFFSET] = OHM_DRIVE_OFFSET,
+                                       [OHM_INPUT_TWO_PHASE] = OHM_DRIVE_TWO_PHASE,
+                                       [OHM_INPUT_SIGN_MAGNITUDE] = OHM_DRIVE_SIGN_MAGNITUDE,
+                                       [OHM_INPUT_UNSIGNED] = OHM_DRIVE_UNSIGNED};
     const ohm_hardware *hw = &y->hardware;
     ohm_drive drive = drives[hw->input.encoding];
     int8_t always[BIAS_ROWS];
@@ -346,7 +410,8 @@ static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx
             ohm_absmax_rows(s->row_scale, x, (size_t)m, (size_t)y->k, (size_t)ldx);
         else
             for (int i = 0; i < m; i++)
-                s->row_scale[i] = ohm_abs_percentile(x + (size_t)i * ldx, (size_t)y->k, hw->quantise.x_range.value);
+                s->row_scale[i] = ohm_abs_percentile(x + (size_t)i * ldx, (size_t)y->k,
+                                                     hw->quantise.x_range.value);
         for (int i = 0; i < m; i++)
             s->row_scale[i] = s->row_scale[i] > 0.0f ? s->row_scale[i] / (float)y->codes : 1.0f;
     }
@@ -354,13 +419,17 @@ static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx
     for (int i = 0; i < m; i += QUANTISE_ROWS) {
         int rows = m - i < QUANTISE_ROWS ? m - i : QUANTISE_ROWS;
         const float *scale = y->x_scale == 0.0f ? s->row_scale + i : &y->x_scale;
-        negative |= ohm_quantise_drive(s->codes + (size_t)i * y->rows, (size_t)y->rows, x + (size_t)i * ldx, (size_t)rows, (size_t)y->k,
-                                       (size_t)ldx, scale, y->x_scale == 0.0f, y->codes, drive, bits);
+        negative |= ohm_quantise_drive(s->codes + (size_t)i * y->rows, (size_t)y->rows,
+                                       x + (size_t)i * ldx, (size_t)rows, (size_t)y->k, (size_t)ldx,
+                                       scale, y->x_scale == 0.0f, y->codes, drive, bits);
         for (int r = i; r < i + rows && y->rows > y->k; r++)
             memcpy(s->codes + (size_t)r * y->rows + y->k, always_codes, BIAS_ROWS);
     }
     if (negative)
-        return OHM_FAIL(OHM_ERR_DATA, "noisy layer %u: input.encoding 'unsigned' got a negative input: use offset, two_phase or sign_magnitude", y->layer);
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: input.encoding 'unsigned' got a negative input: use "
+                        "offset, two_phase or sign_magnitude",
+                        y->layer);
     return OHM_OK;
 }
 
@@ -376,8 +445,14 @@ ohm_status ohm_noisy_measure_rows(ohm_noisy *y, const float *x, int ldx, int m, 
     scratch s = carve(y, (size_t)m);
     OHM_TRY(encode(y, &s, x, ldx, m));
     OHM_TRY(program(y, &s, m));
-    ohm_infer_args args = {.x_u = s.codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
-                           .scratch = s.chip, .range = y->range};
+    ohm_infer_args args = {.x_u = s.codes,
+                           .m = m,
+                           .ldx = y->rows,
+                           .first_row = first_row,
+                           .moment = &y->pass.moment,
+                           .state = y->pass.state,
+                           .scratch = s.chip,
+                           .range = y->range};
     if (y->stage == MEASURE_COUNT) {
         args.histogram = s.histogram;
         args.bins = bins_of(y);
@@ -406,10 +481,15 @@ static ohm_status cut_to_percentile(ohm_noisy *y)
     scratch s = carve(y, 0);
     int bins = bins_of(y);
     for (size_t i = 0; i < y->ranges; i++)
-        y->range[i] = (float)percentile_of(s.histogram + i * (size_t)bins, bins, y->hardware.adc.range.value, y->range[i]);
+        y->range[i] = (float)percentile_of(s.histogram + i * (size_t)bins, bins,
+                                           y->hardware.adc.range.value, y->range[i]);
     float *own = (float *)(void *)s.histogram; /* counted out */
     memset(own, 0, y->ranges * sizeof *own);
-    ohm_infer_args args = {.ldx = y->rows, .moment = &y->pass.moment, .state = y->pass.state, .scratch = s.chip, .range = own};
+    ohm_infer_args args = {.ldx = y->rows,
+                           .moment = &y->pass.moment,
+                           .state = y->pass.state,
+                           .scratch = s.chip,
+                           .range = own};
     OHM_TRY(ohm_chip_infer(y->chip, &args));
     for (size_t i = 0; i < y->ranges; i++)
         y->range[i] = fmaxf(y->range[i], own[i]);
@@ -433,7 +513,8 @@ ohm_status ohm_noisy_measured(ohm_noisy *y)
         double full = y->range[i], old = (double)lsb[i] * codes;
         if (range->kind == OHM_ADC_RUNNING && *batches > 0.0f)
             full = range->value * old + (1.0 - range->value) * full;
-        else if (range->kind == OHM_ADC_CALIBRATED && *batches > 0.0f) /* mean of percentiles, largest of maxima */
+        else if (range->kind == OHM_ADC_CALIBRATED &&
+                 *batches > 0.0f) /* mean of percentiles, largest of maxima */
             full = counts_currents(y) ? old + (full - old) / (*batches + 1.0) : fmax(old, full);
         lsb[i] = full > 0.0 ? (float)(full / codes) : 1.0f;
     }
@@ -444,21 +525,31 @@ ohm_status ohm_noisy_measured(ohm_noisy *y)
 
 /* ---- Lines 13-17: read, rescale -------------------------------------------------------------- */
 
-ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int ldx, int m, uint64_t first_row)
+ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int ldx, int m,
+                          uint64_t first_row)
 {
     scratch s = carve(y, (size_t)m);
     const float *column = y->pass.column_scale;
     OHM_TRY(encode(y, &s, x, ldx, m));
     OHM_TRY(program(y, &s, m));
-    ohm_infer_args args = {.x_u = s.codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
-                           .scratch = s.chip, .sums = out, .lds = ldy};
+    ohm_infer_args args = {.x_u = s.codes,
+                           .m = m,
+                           .ldx = y->rows,
+                           .first_row = first_row,
+                           .moment = &y->pass.moment,
+                           .state = y->pass.state,
+                           .scratch = s.chip,
+                           .sums = out,
+                           .lds = ldy};
     OHM_TRY(ohm_chip_infer(y->chip, &args));
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < m; i++) {
         double x_scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale;
         float *row = out + (size_t)i * ldy;
         for (int n = 0; n < y->n; n++)
-            row[n] = (float)((double)row[n] * (x_scale * y->w_scale[n] * (column ? column[n] : 1.0f)) + y->bias[n]);
+            row[n] =
+                (float)((double)row[n] * (x_scale * y->w_scale[n] * (column ? column[n] : 1.0f)) +
+                        y->bias[n]);
     }
     return OHM_OK;
 }
@@ -476,19 +567,29 @@ float ohm_noisy_x_full_scale(const ohm_noisy *y)
 /* ---- Mode full ------------------------------------------------------------------------------- */
 
 /* Gradients of the learned output scale and input range need the chip's answer again. */
-static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_range, float *dcolumn_scale, const float *dy, int lddy, int m,
+static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_range,
+                                  float *dcolumn_scale, const float *dy, int lddy, int m,
                                   uint64_t first_row)
 {
     const float *column = y->pass.column_scale;
-    ohm_infer_args args = {.x_u = s->codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
-                           .scratch = s->chip, .sums = s->dsums, .lds = y->n};
+    ohm_infer_args args = {.x_u = s->codes,
+                           .m = m,
+                           .ldx = y->rows,
+                           .first_row = first_row,
+                           .moment = &y->pass.moment,
+                           .state = y->pass.state,
+                           .scratch = s->chip,
+                           .sums = s->dsums,
+                           .lds = y->n};
     OHM_TRY(ohm_chip_infer(y->chip, &args));
     double dscale = 0.0;
     for (int i = 0; i < m; i++)
         for (int n = 0; n < y->n; n++) {
-            double part = (double)dy[(size_t)i * lddy + n] * s->dsums[(size_t)i * y->n + n] * y->w_scale[n];
+            double part =
+                (double)dy[(size_t)i * lddy + n] * s->dsums[(size_t)i * y->n + n] * y->w_scale[n];
             if (dcolumn_scale)
-                dcolumn_scale[n] += (float)(part * (y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale));
+                dcolumn_scale[n] +=
+                    (float)(part * (y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale));
             dscale += part * (column ? column[n] : 1.0f);
         }
     if (dx_range)
@@ -496,8 +597,9 @@ static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_rang
     return OHM_OK;
 }
 
-ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw, float *db, float *dx_range, float *dcolumn_scale,
-                                   const float *dy, int lddy, const float *x, int ldx, int m, uint64_t first_row, int last)
+ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw, float *db,
+                                   float *dx_range, float *dcolumn_scale, const float *dy, int lddy,
+                                   const float *x, int ldx, int m, uint64_t first_row, int last)
 {
     scratch s = carve(y, (size_t)m);
     const float *column = y->pass.column_scale;
@@ -510,17 +612,29 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
             float d = dy[(size_t)i * lddy + n];
             if (db)
                 db[n] += d;
-            s.dsums[(size_t)i * y->n + n] = (float)(d * x_scale * y->w_scale[n] * (column ? column[n] : 1.0f));
+            s.dsums[(size_t)i * y->n + n] =
+                (float)(d * x_scale * y->w_scale[n] * (column ? column[n] : 1.0f));
         }
     }
     memset(s.dweights, 0, (size_t)y->n * y->rows * sizeof *s.dweights);
-    ohm_backward_args args = {.x_u = s.codes, .m = m, .ldx = y->rows, .first_row = first_row, .moment = &y->pass.moment, .state = y->pass.state,
-                              .scratch = s.chip, .dsums = s.dsums, .ldd = y->n, .dx = dx || dx_range ? s.dcodes : NULL, .lddx = y->rows,
-                              .dw = s.dweights, .last = last};
+    ohm_backward_args args = {.x_u = s.codes,
+                              .m = m,
+                              .ldx = y->rows,
+                              .first_row = first_row,
+                              .moment = &y->pass.moment,
+                              .state = y->pass.state,
+                              .scratch = s.chip,
+                              .dsums = s.dsums,
+                              .ldd = y->n,
+                              .dx = dx || dx_range ? s.dcodes : NULL,
+                              .lddx = y->rows,
+                              .dw = s.dweights,
+                              .last = last};
     OHM_TRY(ohm_chip_backward(y->chip, &args));
     double drange = 0.0;
     for (int i = 0; (dx || dx_range) && i < m; i++) {
-        float scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale, full = scale * (float)y->codes;
+        float scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale,
+              full = scale * (float)y->codes;
         for (int k = 0; k < y->k; k++) {
             float value = x[(size_t)i * ldx + k], d = s.dcodes[(size_t)i * y->rows + k] / scale;
             int inside = fabsf(value) <= full;
