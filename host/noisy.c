@@ -375,8 +375,7 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
     const ohm_simulator *simulator = ohm_chip_simulator(y->chip);
     if (pass->want_gradient && !simulator->backward)
         return OHM_FAIL(OHM_ERR_UNSUPPORTED,
-                        "train.mode: 'full' needs a gradient, which simulator '%s' has not; use "
-                        "nograd or detach",
+                        "simulator '%s': has no gradient: use train.mode nograd or detach",
                         simulator->name);
     y->pass = *pass;
     OHM_TRY(set_x_scale(y));
