@@ -24,6 +24,7 @@ import numpy as np
 
 QUANTISE_MARGIN = 2e-5
 ADC_MARGIN = 2e-4
+CORRECTION_READS = 16  # the chip reads its answer to the offset so often and takes the mean
 
 DEFAULTS = """
 quantise.bits=8 quantise.x_range=absmax quantise.x_granularity=tensor quantise.w_range=absmax
@@ -166,6 +167,39 @@ def quantise(values, mode, per_row, bits):
 def inl_shape(u):
     """Odd cubic, zero at 0 and +-1, peak 1."""
     return 1.5 * math.sqrt(3) * u * (1 - u * u)
+
+
+def nodal(g, word, bit):
+    """Effective conductances of a tile [R,C] in S by nodal analysis: the current at each bit line's
+    terminals per volt at one word line, the others grounded. word, bit: segment, terminal (ohm), ends."""
+    rows, cols = g.shape
+    admittance = np.zeros((2 * rows * cols, 2 * rows * cols))
+    w = lambda r, c: r * cols + c
+    b = lambda r, c: rows * cols + r * cols + c
+
+    def connect(i, j, siemens):
+        admittance[i, i] += siemens
+        if j is not None:
+            admittance[j, j] += siemens
+            admittance[i, j] -= siemens
+            admittance[j, i] -= siemens
+
+    into, out = np.zeros((rows, 2 * rows * cols)), np.zeros((cols, 2 * rows * cols))
+    for r, c in itertools.product(range(rows), range(cols)):
+        connect(w(r, c), b(r, c), g[r, c])
+        if c:
+            connect(w(r, c - 1), w(r, c), 1 / word[0])
+        if r:
+            connect(b(r - 1, c), b(r, c), 1 / bit[0])
+    for r in range(rows):
+        for c in [0, cols - 1] if word[2] == "both_ends" else [0]:
+            into[r, w(r, c)] += 1 / (word[0] + word[1])
+            connect(w(r, c), None, 1 / (word[0] + word[1]))
+    for c in range(cols):
+        for r in [rows - 1, 0] if bit[2] == "both_ends" else [rows - 1]:
+            out[c, b(r, c)] += 1 / (bit[0] + bit[1])
+            connect(b(r, c), None, 1 / (bit[0] + bit[1]))
+    return into @ np.linalg.solve(admittance, out.T)
 
 
 class Chip:
@@ -337,6 +371,9 @@ class Chip:
                                     driver if h["ir_drop.drive"] == "both_ends" else None)
         bit = self.line_resistance(g.shape[0], h["ir_drop.r_bitline_ohm"] * warm, sense,
                                    sense if h["ir_drop.sense"] == "both_ends" else None)[::-1, ::-1]
+        if h["ir_drop.model"] == "exact":
+            return nodal(g * siemens, [h["ir_drop.r_wordline_ohm"] * warm, driver, h["ir_drop.drive"]],
+                         [h["ir_drop.r_bitline_ohm"] * warm, sense, h["ir_drop.sense"]]) / siemens
         drop_word = g @ word * siemens
         drop_bit = bit @ g * siemens
         return g / (1 + drop_word + drop_bit)
@@ -519,7 +556,8 @@ class Chip:
             return 0.0
         high = self.pedestal + self.max_level
         _, _, s, array, t = address
-        seen = self.cells[s][t][:2] if not self.digital else self.cells[s][t][array:array + 1]
+        plus, minus, _ = self.cells[s][t]
+        seen = [minus if array else plus] if self.digital or not self.differential else [plus, minus]
         variance = sum(drive**2 @ self.spread(h["read.model"], g / high, h["read.sigma"], "read") ** 2 for g in seen)
         if h["temperature.johnson_bandwidth_hz"] > 0:
             quantum = 4 * 1.380649e-23 * h["temperature.kelvin"] * h["temperature.johnson_bandwidth_hz"]
@@ -529,8 +567,18 @@ class Chip:
         if lsb is not None:
             variance = variance + (h["adc.noise_lsb"] * lsb) ** 2
         first, transforms = self.read_address(*address)
-        z = self.normals("read", np.arange(len(drive))[:, None], first + np.arange(self.n), transforms)
-        return z * np.sqrt(variance)
+        sample = np.arange(len(drive))[:, None]
+        per_tile = self.n if self.reference_tiles == 1 else self.column_tiles(self.n)
+        pitch = -(-per_tile // 16) * 16
+        packed = self.column_tile * pitch + np.arange(self.n) % per_tile
+        made = self.normals("read", sample, first + packed, transforms) * np.sqrt(variance)
+        if not self.differential:  # the reference columns are read like any other, then subtracted
+            share = self.cells[s][t][2] / high
+            variance = drive**2 @ self.spread(h["read.model"], share, h["read.sigma"], "read") ** 2
+            element = first + self.reference_tiles * pitch + np.arange(self.reference_tiles)
+            reference = self.normals("read", sample, element, transforms) * np.sqrt(variance)
+            made = made - reference[:, self.column_tile]
+        return made
 
     def static_errors(self, site, s, array, t):
         """One exact normal per column of a converter; [slices][arrays][tiles][packed columns]."""
@@ -560,7 +608,7 @@ class Chip:
     def infer(self, x_q, w_q):
         """Corrected sums of codes."""
         lsb = None
-        middle = np.zeros((1, self.k))  # drive 2^(bits-1) on all rows
+        middle = np.zeros((CORRECTION_READS, self.k))  # drive 2^(bits-1) on all rows
         calibrated = self.encoding == "offset" and self.h["input.correction"] == "calibrated"
         if self.h["adc.bits"] > 0:
             static = self.static_range()
@@ -571,7 +619,8 @@ class Chip:
         alpha = self.compensation(x_q)
         total = alpha * self.sums(x_q, lsb)
         if calibrated:
-            total = total - alpha * self.sums(middle, lsb)
+            self.read_where |= 1 << 17  # draws of its own
+            total = total - alpha * self.sums(middle, lsb).mean(0)
         elif self.encoding == "offset":
             total = total - self.offset * w_q.sum(1)
         return total
@@ -673,6 +722,11 @@ CASES = [
     ("wires_interleaved", REAL, "ir_drop.model=closed_form tile.rows=37 tile.cols=8 tile.pair=interleaved ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=30 input.encoding=two_phase weight.cell_bits=4"),
     ("wires_offset_weights", REAL, "ir_drop.model=closed_form tile.rows=37 tile.cols=5 weight.encoding=offset ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=30 input.encoding=two_phase"),
     ("wires_digital_warm", REAL, "ir_drop.model=closed_form tile.rows=37 tile.cols=6 weight.subtract=digital ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=30 temperature.kelvin=360 temperature.wire_tcr_per_k=0.004 cell.on_off=8"),
+    ("exact_wires", REAL, "ir_drop.model=exact tile.rows=48 tile.cols=8 ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=30 input.encoding=two_phase"),
+    ("exact_wires_terminals", REAL, "ir_drop.model=exact tile.rows=16 tile.cols=4 ir_drop.r_wordline_ohm=5 ir_drop.r_bitline_ohm=40 ir_drop.r_driver_ohm=200 ir_drop.r_sense_ohm=100 input.encoding=sign_magnitude input.dac_bits=7"),
+    ("exact_wires_both_ends", REAL, "ir_drop.model=exact tile.rows=37 tile.cols=6 ir_drop.r_wordline_ohm=50 ir_drop.r_bitline_ohm=30 ir_drop.drive=both_ends ir_drop.sense=both_ends ir_drop.r_driver_ohm=60 ir_drop.r_sense_ohm=20 input.encoding=two_phase"),
+    ("exact_wires_interleaved", REAL, "ir_drop.model=exact tile.rows=37 tile.cols=8 tile.pair=interleaved ir_drop.r_wordline_ohm=200 ir_drop.r_bitline_ohm=300 input.encoding=two_phase weight.cell_bits=4 cell.on_off=5"),
+    ("exact_wires_offset_adc", REAL, "ir_drop.model=exact tile.rows=37 tile.cols=5 weight.encoding=offset ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=30 input.encoding=two_phase adc.bits=8 adc.range=max temperature.kelvin=360 temperature.wire_tcr_per_k=0.004"),
     # drawn
     ("lognormal", REAL, "programming.model=lognormal programming.level=2 input.encoding=two_phase"),
     ("lognormal_offset", WIDE, "programming.model=lognormal programming.sigma=0.1 weight.encoding=offset tile.cols=8"),
@@ -695,6 +749,11 @@ CASES = [
     ("read_constant_exact", REAL, "read.model=constant read.sigma=0.02 input.encoding=two_phase normals=exact"),
     ("read_digital_adc", REAL, "read.model=constant read.sigma=0.02 adc.bits=7 adc.range=max adc.noise_lsb=0.7 weight.subtract=digital input.encoding=two_phase"),
     ("read_nominal_adc", WIDE, "read.model=constant read.sigma=0.01 adc.bits=8 adc.range=max adc.noise_lsb=0.5 input.correction=nominal input.dac_bits=4"),
+    ("read_offset_weights", WIDE, "read.model=constant read.sigma=0.02 input.encoding=two_phase weight.encoding=offset tile.cols=8 tile.rows=32"),
+    ("read_offset_weights_adc", REAL, "read.model=proportional read.sigma=0.1 programming.model=lognormal input.encoding=sign_magnitude weight.encoding=offset adc.bits=8 adc.range=max adc.noise_lsb=0.4"),
+    ("read_calibrated", REAL, "read.model=constant read.sigma=0.03 input.noise=0.05 input.dac_bits=2"),
+    ("read_calibrated_rasch", WIDE, "read.model=pcm read.sigma=0.0175 adc.bits=8 adc.range=9 adc.noise_lsb=0.5 input.encoding=sign_magnitude input.dac_bits=8 weight.cell_bits=7 programming.model=pcm cell.on_off=inf tile.rows=64"),
+    ("adc_data_one_read", REAL, "adc.bits=6 adc.range=data input.encoding=sign_magnitude input.dac_bits=8 weight.cell_bits=7" + SPREAD),
     ("dac_noise", WIDE, "input.noise=0.1 input.encoding=two_phase input.dac_bits=4"),
     ("dac_noise_nominal", REAL, "input.noise=0.1 input.correction=nominal"),
     ("adc_errors", WIDE, "adc.bits=8 adc.range=max adc.gain_sigma=0.02 adc.offset_sigma_lsb=0.6 tile.rows=32 input.encoding=two_phase"),
