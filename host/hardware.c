@@ -262,6 +262,11 @@ static ohm_status check_adc(const ohm_hardware *h)
         (h->adc.gain_sigma > 0 || h->output.s_shape > 0 || h->output.s_shape_sigma > 0))
         REFUSE("keys 'adc.gain_sigma', 'output.s_shape*': errors of a conversion need a converter; "
                "set adc.bits to 1..16, or them to 0");
+    int range = h->adc.range.kind;
+    if (h->adc.bits > 0 && h->read.model != OHM_READ_NONE && h->read.form == OHM_FORM_PER_CELL &&
+        (range == OHM_ADC_DATA || range == OHM_ADC_CALIBRATED || range == OHM_ADC_RUNNING))
+        REFUSE("key 'read.form': 'per_cell' measures no currents, which adc.range needs; set "
+               "adc.range to max, granular or a number, or read.form to aggregate");
     return OHM_OK;
 }
 

@@ -162,6 +162,7 @@ OHM_TEST(hardware, keys_that_contradict_each_other)
     REFUSE("'adc.gain_sigma'", "adc.gain_sigma=0.01");
     REFUSE("'output.s_shape*'", "output.s_shape=0.5");
     REFUSE("'ir_drop.zero_input'", "ir_drop.model=closed_form", "ir_drop.zero_input=gated");
+    REFUSE("'read.form'", "read.model=constant", "read.form=per_cell", "adc.bits=8", "adc.range=data");
 }
 
 OHM_TEST(hardware, keys_that_get_along)
