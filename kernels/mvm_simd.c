@@ -9,8 +9,10 @@
 #include "kernels/mvm_task.h"
 #include "kernels/normals.h"
 
-#if defined(__AVX512F__)
+#if defined(__SSE2__)
 #include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
 typedef __m512 vec;
 enum { LANES = 16, MICRO_ROWS = 12 };
 #define LOAD(p) _mm512_loadu_ps(p)
@@ -19,7 +21,6 @@ enum { LANES = 16, MICRO_ROWS = 12 };
 #define ZERO _mm512_setzero_ps()
 #define MULTIPLY_ADD(a, b, c) _mm512_fmadd_ps(a, b, c)
 #elif defined(__AVX2__)
-#include <immintrin.h>
 typedef __m256 vec;
 enum { LANES = 8, MICRO_ROWS = 3 };
 #define LOAD(p) _mm256_loadu_ps(p)
@@ -155,6 +156,149 @@ static void add_dac_noise(task *t)
     t->noise_at = UINT64_MAX;
 }
 
+/* Four codes of four rows of x at one word line, lowest byte first. */
+typedef uint32_t four_rows;
+
+/* quad[k] = codes x[0..3][k] of 16 word lines. */
+static inline void turn_sixteen(four_rows quad[16], const uint8_t *const x[4])
+{
+#if defined(__SSE2__)
+    __m128i a = _mm_loadu_si128((const void *)x[0]), b = _mm_loadu_si128((const void *)x[1]);
+    __m128i c = _mm_loadu_si128((const void *)x[2]), d = _mm_loadu_si128((const void *)x[3]);
+    __m128i ab = _mm_unpacklo_epi8(a, b), cd = _mm_unpacklo_epi8(c, d);
+    __m128i ab_high = _mm_unpackhi_epi8(a, b), cd_high = _mm_unpackhi_epi8(c, d);
+    _mm_storeu_si128((void *)quad, _mm_unpacklo_epi16(ab, cd));
+    _mm_storeu_si128((void *)(quad + 4), _mm_unpackhi_epi16(ab, cd));
+    _mm_storeu_si128((void *)(quad + 8), _mm_unpacklo_epi16(ab_high, cd_high));
+    _mm_storeu_si128((void *)(quad + 12), _mm_unpackhi_epi16(ab_high, cd_high));
+#else
+    for (int k = 0; k < 16; k++)
+        quad[k] = (four_rows)x[0][k] | (four_rows)x[1][k] << 8 | (four_rows)x[2][k] << 16 | (four_rows)x[3][k] << 24;
+#endif
+}
+
+typedef uint32_t words __attribute__((vector_size(16)));
+typedef int32_t ints __attribute__((vector_size(16)));
+typedef float floats __attribute__((vector_size(16)));
+typedef float loose_floats __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* How a code becomes a digit where the DAC gives digits as they are. */
+typedef struct {
+    words shift, mask; /* of the digit in each byte of a quad */
+    int drive, phase;
+} digits;
+
+static digits digits_of(const task *t)
+{
+    const ohm_geometry *g = t->job->g;
+    uint32_t shift = (uint32_t)(t->plane * g->dac_bits), mask = (uint32_t)g->max_digit;
+    if (g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE)
+        mask &= 127u >> shift;
+    else
+        mask &= 255u >> shift;
+    return (digits){{shift, shift + 8, shift + 16, shift + 24}, {mask, mask, mask, mask}, g->drive, t->phase};
+}
+
+static inline floats drive_of(four_rows quad, const digits *d)
+{
+    static const words sign_up = {24, 16, 8, 0}; /* brings bit 7 of each byte to the top */
+    words four = {quad, quad, quad, quad};
+    ints digit = (ints)(four >> d->shift & d->mask), negative = (ints)(four << sign_up) >> 31;
+    if (d->drive == OHM_DRIVE_SIGN_MAGNITUDE)
+        digit = (digit ^ negative) - negative;
+    else if (d->drive == OHM_DRIVE_TWO_PHASE)
+        digit &= d->phase ? negative : ~negative;
+    return __builtin_convertvector(digit, floats);
+}
+
+static int gives_digits(const ohm_geometry *g, const float *level_of)
+{
+    int same = 1;
+    for (int digit = 0; digit <= g->max_digit; digit++)
+        same &= level_of[digit] == (float)digit;
+    return same;
+}
+
+/* out[k][12], columns 4 quarter .. 4 quarter + 3, from four rows of codes; a row that is NULL gives zeros. */
+static void drive_quarter(float *out, const uint8_t *const row[4], int rows, const digits *d)
+{
+    static const uint8_t zeros[16];
+    for (int k = 0; k < rows; k += 16, out += 16 * GROUP) {
+        int some = rows - k < 16 ? rows - k : 16;
+        uint8_t rest[4][16] = {{0}};
+        const uint8_t *x[4];
+        four_rows quad[16];
+        for (int i = 0; i < 4; i++) {
+            x[i] = row[i] ? row[i] + k : zeros;
+            if (some < 16)
+                x[i] = memcpy(rest[i], x[i], (size_t)some);
+        }
+        turn_sixteen(quad, x);
+        for (int j = 0; j < some; j++)
+            *(loose_floats *)(out + j * GROUP) = drive_of(quad[j], d);
+    }
+}
+
+/* The drive of a group of rows on one tile, digits as they are. */
+static void drive_digits(float *out, const task *t, int first, int begin, int rows, const digits *d)
+{
+    const ohm_mvm_job *job = t->job;
+    for (int quarter = 0; quarter < GROUP; quarter += 4) {
+        const uint8_t *row[4];
+        for (int i = 0; i < 4; i++) {
+            int at = first + quarter + i;
+            row[i] = at < t->rows ? job->x_u + (size_t)(t->row + at) * job->ldx + begin : NULL;
+        }
+        drive_quarter(out + quarter, row, rows, d);
+    }
+}
+
+/* The same through the levels of a DAC or cell that bends them. */
+static void drive_levels(float *out, const task *t, int first, int begin, int rows, const float level[256])
+{
+    for (int i = 0; i < GROUP; i++) {
+        int at = first + i;
+        const uint8_t *x = t->job->x_u + (size_t)(t->row + at) * t->job->ldx + begin;
+        for (int k = 0; k < rows; k++)
+            out[k * GROUP + i] = at < t->rows ? level[x[k]] : 0.0f;
+    }
+}
+
+/* Sums over the word lines of a tile, of the drive and of its square, for a group of rows. */
+static void sum_drive(double total[GROUP], float power[GROUP], const float *in, int rows)
+{
+    typedef double doubles __attribute__((vector_size(32)));
+    for (int i = 0; i < GROUP; i += 4) {
+        doubles sum = {0};
+        floats squares = {0};
+        for (int k = 0; k < rows; k++) {
+            floats drive = *(const loose_floats *)(in + k * GROUP + i);
+            sum += __builtin_convertvector(drive, doubles);
+            squares += drive * drive;
+        }
+        memcpy(total + i, &sum, sizeof sum);
+        memcpy(power + i, &squares, sizeof squares);
+    }
+}
+
+/* Total and power of one phase and plane, for those who ask for them. */
+static void sum_tiles(task *t, int groups)
+{
+    const ohm_geometry *g = t->job->g;
+    for (int tile = 0; tile < g->tiles; tile++) {
+        int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
+        const float *in = t->s->drive + (size_t)begin * BLOCK;
+        double *total = t->s->total + (size_t)tile * BLOCK;
+        float *power = t->s->power + (size_t)tile * BLOCK;
+        memset(total, 0, BLOCK * sizeof *total);
+        memset(power, 0, BLOCK * sizeof *power);
+        if (!g->digital && t->job->r->read_constant == 0.0f)
+            continue;
+        for (int group = 0; group < groups; group++, in += (size_t)rows * GROUP)
+            sum_drive(total + group * GROUP, power + group * GROUP, in, rows);
+    }
+}
+
 /* Fills drive, square, total and power for one phase and plane. */
 static void drive_rows(task *t)
 {
@@ -163,43 +307,24 @@ static void drive_rows(task *t)
     const ohm_mvm_scratch *s = t->s;
     float level[256];
     int groups = (t->rows + GROUP - 1) / GROUP, noisy = job->r->dac_noise > 0.0f && !job->r->quiet && !job->range;
-    for (unsigned code = 0; code < 256; code++)
-        level[code] = digit_of(g, noisy ? job->r->dac_level : job->r->drive_level, code, t->phase, t->plane);
+    const float *level_of = noisy ? job->r->dac_level : job->r->drive_level;
+    int plain = gives_digits(g, level_of);
+    digits d = digits_of(t);
+    for (unsigned code = 0; code < 256 && !plain; code++)
+        level[code] = digit_of(g, level_of, code, t->phase, t->plane);
     for (int tile = 0; tile < g->tiles; tile++) {
         int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
         float *out = s->drive + (size_t)begin * BLOCK;
-        for (int group = 0; group < groups; group++, out += (size_t)rows * GROUP)
-            for (int i = 0; i < GROUP; i++) {
-                int row = group * GROUP + i;
-                if (row >= t->rows) {
-                    for (int k = 0; k < rows; k++)
-                        out[k * GROUP + i] = 0.0f;
-                    continue;
-                }
-                const uint8_t *x = job->x_u + (size_t)(t->row + row) * job->ldx + begin;
-                for (int k = 0; k < rows; k++)
-                    out[k * GROUP + i] = level[x[k]];
-            }
+        for (int group = 0; group < groups; group++, out += (size_t)rows * GROUP) {
+            if (plain)
+                drive_digits(out, t, group * GROUP, begin, rows, &d);
+            else
+                drive_levels(out, t, group * GROUP, begin, rows, level);
+        }
     }
     if (noisy)
         add_dac_noise(t);
-    for (int tile = 0; tile < g->tiles; tile++) {
-        int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin;
-        const float *in = s->drive + (size_t)begin * BLOCK;
-        double *total = s->total + (size_t)tile * BLOCK;
-        float *power = s->power + (size_t)tile * BLOCK;
-        for (int group = 0; group < groups; group++, in += (size_t)rows * GROUP) {
-            double sum[GROUP] = {0};
-            float squares[GROUP] = {0};
-            for (int k = 0; k < rows; k++)
-                for (int i = 0; i < GROUP; i++) {
-                    sum[i] += in[k * GROUP + i];
-                    squares[i] += in[k * GROUP + i] * in[k * GROUP + i];
-                }
-            memcpy(total + group * GROUP, sum, sizeof sum);
-            memcpy(power + group * GROUP, squares, sizeof squares);
-        }
-    }
+    sum_tiles(t, groups);
     if (job->r->read_cells)
         for (size_t i = 0, count = (size_t)g->k * BLOCK; i < count; i++)
             s->square[i] = s->drive[i] * s->drive[i];
