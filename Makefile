@@ -133,7 +133,7 @@ $(BUILD)/headers.ok: $(BUILD)/flags.txt
 # A make that was given no -j builds on all cores where a person is waiting for the end.
 JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 1))
 AGAIN = +@$(MAKE) --no-print-directory
-DEMO = $(BUILD)/ohmgrad info
+DEMO = $(BUILD)/ohmgrad demo
 
 demo: deps ## installs what is missing, builds, trains LeNet three ways, prints the table
 	$(AGAIN) $(JOBS) all

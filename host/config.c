@@ -68,6 +68,11 @@ INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs inste
 
     INT(eval.chips, 1, 1e6, "10", "chips", "chip instances of an evaluation"),
     INT(eval.batch, 1, 1e6, "256", "images", "images per evaluation pass"),
+
+    {"demo.seeds", OHM_OPTION_REALS, AT(demo.seeds), 0, 4294967295.0, "", "[1, 2, 3]", "",
+     "ohmgrad demo: takes these in turn as seed"},
+    {"demo.levels", OHM_OPTION_REALS, AT(demo.levels), 0, 1e3, "", "[1, 2, 3]", "",
+     "ohmgrad demo: evaluates at these values of hardware.programming.level"},
 };
 
 const ohm_option_table ohm_config_options = {"experiment", rows, sizeof rows / sizeof rows[0]};
@@ -180,6 +185,9 @@ ohm_status ohm_config_check(const ohm_config *config)
         return OHM_FAIL(
             OHM_ERR_CONFIG,
             "key 'train.nesterov': needs train.momentum above 0; set it, or nesterov to false");
+    for (int i = 0; i < config->demo.seeds.count; i++)
+        if (config->demo.seeds.at[i] != floor(config->demo.seeds.at[i]))
+            return OHM_FAIL(OHM_ERR_CONFIG, "key 'demo.seeds': %g is not a whole number", config->demo.seeds.at[i]);
     if (!config->hardware_enabled)
         return OHM_OK;
     ohm_status status = ohm_hardware_check(&config->hardware);

@@ -49,6 +49,7 @@ typedef struct ohm_config {
         int64_t workspace_mib;        /* bound of patch and simulator workspace */
     } train;
     struct { int chips, batch; } eval; /* chip instances, images per batch */
+    struct { ohm_coefficients seeds, levels; } demo; /* of `ohmgrad demo`: whole seeds; programming.level of each evaluation */
     int hardware_enabled;             /* false: no chip at all (plain digital training) */
     ohm_hardware hardware;
 } ohm_config;

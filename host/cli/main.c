@@ -15,6 +15,7 @@ typedef struct {
 } command;
 
 static const command commands[] = {
+    {"demo", "train three ways, compare on chips of rising noise", ohm_cmd_demo},
     {"train", "train a network, or go on with a run", ohm_cmd_train},
     {"eval", "accuracy over chip instances and times", ohm_cmd_eval},
     {"gradients", "the straight-through gradient against the full one", ohm_cmd_gradients},

@@ -91,14 +91,15 @@ static void print_head(FILE *out, const files *f, int count)
     for (size_t i = 0; i < sizeof colour / sizeof *colour; i++)
         fprintf(out, "set linetype %zu lc rgb '#%s' lw 1.5 pt %zu ps 0.6\n", i + 1, colour[i],
                 i % 2 ? (size_t)9 : (size_t)7);
-    fprintf(out, "set linetype cycle %zu\nset multiplot layout %d,%d\n",
+    fprintf(out, "set linetype cycle %zu\nset autoscale xfix\nset multiplot layout %d,%d\n",
             sizeof colour / sizeof *colour, rows, columns);
 }
 
 static void print_panel(FILE *out, const files *f, const ohm_plot_panel *panel, int first_block)
 {
     static const char *const legend[] = {"unset key", "set key inside right top",
-                                         "set key outside right top"};
+                                         "set key outside right top",
+                                         "set key inside left bottom"};
     fprintf(out, "\nset title ");
     quote(out, panel->title);
     fprintf(out, "\nset xlabel ");

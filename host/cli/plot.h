@@ -6,7 +6,7 @@
 
 enum { OHM_PLOT_PANELS_MAX = 9 };
 
-typedef enum { OHM_LEGEND_NONE, OHM_LEGEND_INSIDE, OHM_LEGEND_OUTSIDE } ohm_legend;
+typedef enum { OHM_LEGEND_NONE, OHM_LEGEND_INSIDE, OHM_LEGEND_OUTSIDE, OHM_LEGEND_INSIDE_LOW } ohm_legend;
 
 typedef struct {
     const char *name;         /* in the legend */
