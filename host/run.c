@@ -28,19 +28,29 @@ ohm_status ohm_run_path(char path[OHM_PATH_BYTES], const char *dir, const char *
     return length < OHM_PATH_BYTES ? OHM_OK : OHM_FAIL(OHM_ERR_ARGUMENT, "%s: the path is too long; choose a shorter --out", dir);
 }
 
-/* Whether the folder holds more than what a run leaves that was killed before its first step. */
+/* What a run leaves that was killed before its first step: no reason to refuse a folder. */
+static int is_trace(const char *name)
+{
+    return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, "lock") || !strcmp(name, "checkpoints") || strstr(name, ".tmp-");
+}
+
 static int holds_something(const char *dir)
 {
     const struct dirent *entry;
     int found = 0;
     DIR *folder = opendir(dir);
-    while (folder && !found && (entry = readdir(folder))) {
-        const char *name = entry->d_name;
-        found = strcmp(name, ".") && strcmp(name, "..") && strcmp(name, "lock") && strcmp(name, "checkpoints") && !strstr(name, ".tmp-");
-    }
+    while (folder && !found && (entry = readdir(folder)))
+        found = !is_trace(entry->d_name);
     if (folder)
         closedir(folder);
     return found;
+}
+
+static ohm_status refuse_filled(const char *dir, const char *checkpoints)
+{
+    if (holds_something(dir) || holds_something(checkpoints))
+        return OHM_FAIL(OHM_ERR_IO, "%s: is not empty; choose another --out, or go on with --resume %s", dir, dir);
+    return OHM_OK;
 }
 
 static ohm_status lock_folder(ohm_run *run)
@@ -62,11 +72,13 @@ static ohm_status open_folder(ohm_run *run, int resume)
     if (resume && (stat(run->dir, &info) != 0 || !S_ISDIR(info.st_mode)))
         return OHM_FAIL(OHM_ERR_IO, "%s: is no folder of a run; start one with --out", run->dir);
     OHM_TRY(ohm_run_path(path, run->dir, "checkpoints"));
-    if (!resume)
+    if (!resume) {
         OHM_TRY(ohm_file_make_folder(run->dir));
+        OHM_TRY(refuse_filled(run->dir, path)); /* before a lock is left in somebody's folder, ... */
+    }
     OHM_TRY(lock_folder(run));
-    if (!resume && holds_something(run->dir))
-        return OHM_FAIL(OHM_ERR_IO, "%s: is not empty; choose another --out, or go on with --resume %s", run->dir, run->dir);
+    if (!resume)
+        OHM_TRY(refuse_filled(run->dir, path)); /* ... and again where another process came first */
     return ohm_file_make_folder(path);
 }
 

@@ -118,6 +118,9 @@ OHM_TEST(cli_train, what_is_wrong_is_said_in_one_line)
     refuse("mkdir c && head -c 3000 /dev/zero >c/data_batch_1.bin && $TRAIN -s data.kind=cifar10 -s data.dir=c", 1, "truncated");
     refuse("$TRAIN -s train.lr=1000 -s train.optimiser=sgd -s train.mode=baseline -s network.hidden_layers=4 -q -o nan", 1, "last good checkpoint");
     refuse("$TRAIN -q -o nan", 1, "nan: is not empty");
+    refuse("mkdir filled filled/checkpoints && touch filled/mine && $TRAIN -o filled", 1, "filled: is not empty");
+    refuse("test ! -e filled/lock && mv filled/mine filled/checkpoints && $TRAIN -o filled", 1, "filled: is not empty");
+    refuse("$TRAIN -s name=../up", 2, "'../up' makes no folder in runs/");
     refuse("$TRAIN -o a --resume nan", 2, "only one of them");
     refuse("$P train --resume missing", 1, "is no run");
     refuse("$TRAIN --resume nan", 2, "hidden_layers: 4");

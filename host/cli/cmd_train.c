@@ -159,14 +159,23 @@ static void print_result(const ohm_train_result *r, const char *dir)
         printf(", nothing left to do\n");
 }
 
+/* runs/NAME, NAME being one folder. */
+static ohm_status default_folder(char dir[OHM_PATH_BYTES], const char *name)
+{
+    if (!*name || *name == '.' || strchr(name, '/'))
+        return OHM_FAIL(OHM_ERR_CONFIG, "train: the name '%s' makes no folder in runs/; give --out, or another name", name);
+    return ohm_run_path(dir, "runs", name);
+}
+
 static ohm_status run(ohm_experiment *experiment, const arguments *a)
 {
+    char dir[OHM_PATH_BYTES] = "";
     if (a->out && a->resume)
         return OHM_FAIL(OHM_ERR_CONFIG, "train: --out starts a run, --resume goes on with one; give only one of them");
     OHM_TRY(a->resume ? read_resumed(experiment, a) : read_new(experiment, a));
+    if (!a->resume && !a->out)
+        OHM_TRY(default_folder(dir, experiment->config.name));
     OHM_TRY(ohm_experiment_load(experiment));
-    char dir[OHM_PATH_BYTES];
-    OHM_TRY(ohm_run_path(dir, "runs", experiment->config.name));
     const ohm_train_job job = {&experiment->config, &experiment->architecture, &experiment->train, &experiment->test};
     const ohm_train_options train = {.run_dir = a->resume ? a->resume : a->out ? a->out : dir, .resume = a->resume != NULL,
                                      .log = a->quiet ? NULL : stdout, .stop = &stop};
