@@ -50,6 +50,8 @@ typedef struct ohm_backend {
     /* kernels/im2col.h */
     void (*patches)(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
                     int rows);
+    void (*patches_of_codes)(uint8_t *patches, const uint8_t *x, uint8_t outside,
+                             const ohm_conv_shape *s, size_t first_row, int rows);
     void (*scatter)(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
                     int rows);
 

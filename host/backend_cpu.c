@@ -27,6 +27,7 @@ const ohm_backend ohm_backend_cpu = {
     .conv_input = ohm_conv_input_cpu,
     .conv_weight = ohm_conv_weight_cpu,
     .patches = ohm_im2col_cpu,
+    .patches_of_codes = ohm_im2col_codes_cpu,
     .scatter = ohm_col2im_cpu,
     .relu = ohm_relu_cpu,
     .relu_backward = ohm_relu_backward_cpu,

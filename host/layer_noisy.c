@@ -12,7 +12,10 @@ enum {
 
 typedef struct {
     const float *x; /* the layer's input */
-    float *patches; /* chunk_rows x K; NULL where x's rows serve */
+    float *patches; /* chunk_rows x K; NULL where x's rows or their codes serve */
+    uint8_t *codes,
+        *code_patches; /* of all of x, and chunk_rows x K of them; NULL where not used */
+    uint8_t zero;      /* code of x = 0 */
     int k, n;
     size_t rows;        /* of the product */
     uint64_t first_row; /* global index of row 0 within the step */
@@ -23,15 +26,19 @@ static int trains(const ohm_network *network, ohm_gradient_mode mode)
     return network->options.training && network->config.train.mode == (int)mode;
 }
 
-static chunks chunks_of(const ohm_network *network, const ohm_layer *layer, const ohm_pass *pass,
-                        float *patches)
+/* Patches are cut from codes, a quarter of the bytes and quantised once, where one scale serves all. */
+static int cuts_codes(const ohm_layer *layer)
 {
-    return (chunks){ohm_network_value(network, layer->desc.input),
-                    ohm_conv_is_plain(&layer->conv) ? NULL : patches,
-                    ohm_conv_k(&layer->conv),
-                    layer->out,
-                    ohm_conv_rows(&layer->conv, pass->images),
-                    pass->first_image * ohm_conv_rows(&layer->conv, 1)};
+    return !ohm_conv_is_plain(&layer->conv) && ohm_noisy_takes_codes(layer->noisy);
+}
+
+static chunks chunks_of(const ohm_network *network, const ohm_layer *layer, const ohm_pass *pass)
+{
+    return (chunks){.x = ohm_network_value(network, layer->desc.input),
+                    .k = ohm_conv_k(&layer->conv),
+                    .n = layer->out,
+                    .rows = ohm_conv_rows(&layer->conv, pass->images),
+                    .first_row = pass->first_image * ohm_conv_rows(&layer->conv, 1)};
 }
 
 static int chunk_size(const ohm_layer *layer, const chunks *c, size_t row)
@@ -50,16 +57,41 @@ static const float *chunk_x(const ohm_network *network, const ohm_layer *layer, 
     return c->patches;
 }
 
+static const uint8_t *chunk_codes(const ohm_network *network, const ohm_layer *layer,
+                                  const chunks *c, size_t row, int some)
+{
+    network->backend->patches_of_codes(c->code_patches, c->codes, c->zero, &layer->conv, row, some);
+    return c->code_patches;
+}
+
 /* ---- forward ------------------------------------------------------------------------------- */
+
+static ohm_status measure_chunk(ohm_network *network, ohm_layer *layer, const chunks *c, size_t row)
+{
+    int some = chunk_size(layer, c, row);
+    if (c->codes)
+        return ohm_noisy_measure_codes(layer->noisy, chunk_codes(network, layer, c, row, some),
+                                       c->k, some, c->first_row + row);
+    return ohm_noisy_measure_rows(layer->noisy, chunk_x(network, layer, c, row, some), c->k, some,
+                                  c->first_row + row);
+}
+
+static ohm_status read_chunk(ohm_network *network, ohm_layer *layer, float *y, const chunks *c,
+                             size_t row)
+{
+    int some = chunk_size(layer, c, row);
+    if (c->codes)
+        return ohm_noisy_code_rows(layer->noisy, y, c->n, chunk_codes(network, layer, c, row, some),
+                                   c->k, some, c->first_row + row);
+    return ohm_noisy_rows(layer->noisy, y, c->n, chunk_x(network, layer, c, row, some), c->k, some,
+                          c->first_row + row);
+}
 
 static ohm_status measure(ohm_network *network, ohm_layer *layer, const chunks *c)
 {
     while (ohm_noisy_wants_measure(layer->noisy)) {
-        for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows) {
-            int some = chunk_size(layer, c, row);
-            OHM_TRY(ohm_noisy_measure_rows(layer->noisy, chunk_x(network, layer, c, row, some),
-                                           c->k, some, c->first_row + row));
-        }
+        for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows)
+            OHM_TRY(measure_chunk(network, layer, c, row));
         OHM_TRY(ohm_noisy_measured(layer->noisy));
     }
     return OHM_OK;
@@ -72,12 +104,10 @@ static ohm_status noisy_rows(ohm_network *network, ohm_layer *layer, const chunk
     size_t n = (size_t)c->n;
     float *y = ohm_network_value(network, layer->index);
     for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows) {
-        int some = chunk_size(layer, c, row);
-        float *to = noisy_y ? noisy_y : y + row * n;
-        OHM_TRY(ohm_noisy_rows(layer->noisy, to, c->n, chunk_x(network, layer, c, row, some), c->k,
-                               some, c->first_row + row));
+        OHM_TRY(read_chunk(network, layer, noisy_y ? noisy_y : y + row * n, c, row));
         if (noisy_y)
-            network->backend->straight_through(y + row * n, noisy_y, (size_t)some * n);
+            network->backend->straight_through(y + row * n, noisy_y,
+                                               (size_t)chunk_size(layer, c, row) * n);
     }
     return OHM_OK;
 }
@@ -101,16 +131,23 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
     return ohm_noisy_begin(layer->noisy, &noisy_pass);
 }
 
+/* The forward workspace: y_noisy of detach, then patches, or codes and patches of codes. */
 static ohm_status forward_chunks(ohm_network *network, ohm_layer *layer, const ohm_pass *pass,
                                  int detach)
 {
-    float *patches = ohm_network_at(network, layer->forward_workspace);
-    chunks c = chunks_of(network, layer, pass, patches);
+    float *workspace = ohm_network_at(network, layer->forward_workspace), *patches = workspace;
+    chunks c = chunks_of(network, layer, pass);
+    if (trains(network, OHM_MODE_DETACH))
+        patches += (size_t)layer->chunk_rows * (size_t)c.n;
+    if (cuts_codes(layer)) {
+        c.codes = (uint8_t *)patches;
+        c.code_patches = c.codes + (size_t)network->options.max_batch * layer->in_floats;
+        OHM_TRY(ohm_noisy_quantise(layer->noisy, c.codes, &c.zero));
+    } else if (!ohm_conv_is_plain(&layer->conv)) {
+        c.patches = patches;
+    }
     OHM_TRY(measure(network, layer, &c));
-    if (!detach)
-        return noisy_rows(network, layer, &c, NULL);
-    size_t taken = c.patches ? (size_t)layer->chunk_rows * (size_t)c.k : 0;
-    return noisy_rows(network, layer, &c, patches + taken);
+    return noisy_rows(network, layer, &c, detach ? workspace : NULL);
 }
 
 ohm_status ohm_noisy_layer_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
@@ -162,7 +199,8 @@ ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, cons
         return OHM_FAIL(OHM_ERR_ARGUMENT, "layer %s: backward without a forward pass in mode full",
                         layer->desc.name);
     float *workspace = ohm_network_at(network, layer->backward_workspace);
-    chunks c = chunks_of(network, layer, pass, workspace);
+    chunks c = chunks_of(network, layer, pass);
+    c.patches = ohm_conv_is_plain(&layer->conv) ? NULL : workspace;
     float *dpatches = workspace + (size_t)layer->chunk_rows * (size_t)c.k;
     float *dx = ohm_network_gradient(network, layer->desc.input);
     if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches)
@@ -183,11 +221,14 @@ ohm_status ohm_noisy_layer_create(ohm_network *network, ohm_layer *layer)
                             layer->out, (uint32_t)layer->index);
 }
 
-/* Floats of a chunk outside the simulator: patches, and y_noisy of detach. */
+/* Floats outside the simulator: y_noisy of detach; patches, or codes and patches of codes. */
 static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, int rows)
 {
     size_t patches =
         ohm_conv_is_plain(&layer->conv) ? 0 : (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+    size_t codes = (size_t)network->options.max_batch * layer->in_floats;
+    if (cuts_codes(layer))
+        patches = (codes + patches + sizeof(float) - 1) / sizeof(float);
     return patches + (trains(network, OHM_MODE_DETACH) ? (size_t)rows * (size_t)layer->out : 0);
 }
 

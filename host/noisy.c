@@ -13,6 +13,7 @@ enum {
     BIAS_COARSE = 8,
     BIAS_ROWS = BIAS_COARSE + 1,
     QUANTISE_ROWS = 64,
+    QUANTISE_CHUNK = 1 << 14,
     BINS_LAYER = 1024,
     BINS_COLUMN = 128
 };
@@ -328,8 +329,14 @@ static void place_bias(ohm_noisy *y, int8_t *codes)
     }
 }
 
+/* What the word lines get: rows of codes, u [m][rows]. */
+typedef struct {
+    const uint8_t *u;
+    int ld;
+} word_lines;
+
 /* program(x_u, w_split, b_q, g), before the pass's first rows are read: x_u are their codes. */
-static ohm_status program(ohm_noisy *y, const scratch *s, int m)
+static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
 {
     const ohm_hardware *hw = &y->hardware;
     if (y->programmed)
@@ -341,9 +348,9 @@ static ohm_status program(ohm_noisy *y, const scratch *s, int m)
                      hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET
                                                               : OHM_CELLS_DIFFERENTIAL,
                      y->g.cell_bits, hw->quantise.bits);
-    ohm_program_args args = {.x_u = s->codes,
+    ohm_program_args args = {.x_u = x.u,
                              .m = m,
-                             .ldx = y->rows,
+                             .ldx = x.ld,
                              .w_split = s->levels,
                              .b_q = y->x_scale > 0.0f ? y->bias_codes : NULL,
                              .g = y->persistent + LSB_FIRST,
@@ -389,21 +396,41 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
     return OHM_OK;
 }
 
-/* Drive codes of a chunk, always-on rows behind the inputs. */
-static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx, int m)
+static ohm_drive drive_of(const ohm_noisy *y)
 {
     static const ohm_drive drives[] = {[OHM_INPUT_OFFSET] = OHM_DRIVE_OFFSET,
                                        [OHM_INPUT_TWO_PHASE] = OHM_DRIVE_TWO_PHASE,
                                        [OHM_INPUT_SIGN_MAGNITUDE] = OHM_DRIVE_SIGN_MAGNITUDE,
                                        [OHM_INPUT_UNSIGNED] = OHM_DRIVE_UNSIGNED};
-    const ohm_hardware *hw = &y->hardware;
-    ohm_drive drive = drives[hw->input.encoding];
+    return drives[y->hardware.input.encoding];
+}
+
+static ohm_status refuse_negative(const ohm_noisy *y)
+{
+    return OHM_FAIL(OHM_ERR_DATA,
+                    "noisy layer %u: input.encoding 'unsigned' got a negative input: use offset, "
+                    "two_phase or sign_magnitude",
+                    y->layer);
+}
+
+static void append_always_on(const ohm_noisy *y, uint8_t *codes, int m)
+{
     int8_t always[BIAS_ROWS];
     uint8_t always_codes[BIAS_ROWS];
-    int negative = 0, bits = hw->quantise.bits;
     memset(always, y->codes, BIAS_COARSE);
     always[BIAS_COARSE] = 1;
-    ohm_drive_encode(always_codes, always, BIAS_ROWS, drive, bits);
+    ohm_drive_encode(always_codes, always, BIAS_ROWS, drive_of(y), y->hardware.quantise.bits);
+    for (int i = 0; i < m && y->rows > y->k; i++)
+        memcpy(codes + (size_t)i * y->rows + y->k, always_codes, BIAS_ROWS);
+}
+
+/* Drive codes of a chunk, always-on rows behind the inputs. */
+static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx, int m)
+{
+    const ohm_hardware *hw = &y->hardware;
+    ohm_drive drive = drive_of(y);
+    int negative = 0, bits = hw->quantise.bits;
+    append_always_on(y, s->codes, m);
     if (y->x_scale == 0.0f) {
         if (hw->quantise.x_range.kind == OHM_RANGE_ABSMAX)
             ohm_absmax_rows(s->row_scale, x, (size_t)m, (size_t)y->k, (size_t)ldx);
@@ -421,15 +448,47 @@ static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx
         negative |= ohm_quantise_drive(s->codes + (size_t)i * y->rows, (size_t)y->rows,
                                        x + (size_t)i * ldx, (size_t)rows, (size_t)y->k, (size_t)ldx,
                                        scale, y->x_scale == 0.0f, y->codes, drive, bits);
-        for (int r = i; r < i + rows && y->rows > y->k; r++)
-            memcpy(s->codes + (size_t)r * y->rows + y->k, always_codes, BIAS_ROWS);
     }
-    if (negative)
-        return OHM_FAIL(OHM_ERR_DATA,
-                        "noisy layer %u: input.encoding 'unsigned' got a negative input: use "
-                        "offset, two_phase or sign_magnitude",
-                        y->layer);
-    return OHM_OK;
+    return negative ? refuse_negative(y) : OHM_OK;
+}
+
+/* ---- Rows that are cut from codes ------------------------------------------------------------ */
+
+int ohm_noisy_takes_codes(const ohm_noisy *y)
+{
+    return y->hardware.quantise.x_granularity == OHM_X_TENSOR;
+}
+
+ohm_status ohm_noisy_quantise(const ohm_noisy *y, uint8_t *codes, uint8_t *zero)
+{
+    const int8_t nothing = 0;
+    size_t count = y->pass.x_count;
+    ohm_drive drive = drive_of(y);
+    int negative = 0, bits = y->hardware.quantise.bits;
+    ohm_drive_encode(zero, &nothing, 1, drive, bits);
+#pragma omp parallel for schedule(static) reduction(| : negative)
+    for (size_t at = 0; at < count; at += QUANTISE_CHUNK) {
+        size_t some = count - at < QUANTISE_CHUNK ? count - at : QUANTISE_CHUNK;
+        negative |= ohm_quantise_drive(codes + at, some, y->pass.x + at, 1, some, some, &y->x_scale,
+                                       0, y->codes, drive, bits);
+    }
+    return negative ? refuse_negative(y) : OHM_OK;
+}
+
+static word_lines encoded(const ohm_noisy *y, const scratch *s)
+{
+    return (word_lines){s->codes, y->rows};
+}
+
+/* Rows of codes as they are, or in front of the always-on rows. */
+static word_lines given(const ohm_noisy *y, const scratch *s, const uint8_t *codes, int ldc, int m)
+{
+    if (y->rows == y->k)
+        return (word_lines){codes, ldc};
+    for (int i = 0; i < m; i++)
+        memcpy(s->codes + (size_t)i * y->rows, codes + (size_t)i * ldc, (size_t)y->k);
+    append_always_on(y, s->codes, m);
+    return encoded(y, s);
 }
 
 /* ---- ADC ranges ------------------------------------------------------------------------------ */
@@ -439,24 +498,37 @@ int ohm_noisy_wants_measure(const ohm_noisy *y)
     return y->stage != MEASURE_NOT;
 }
 
+static ohm_status measure_lines(ohm_noisy *y, const scratch *s, word_lines x, int m,
+                                uint64_t first_row)
+{
+    OHM_TRY(program(y, s, x, m));
+    ohm_infer_args args = {.x_u = x.u,
+                           .m = m,
+                           .ldx = x.ld,
+                           .first_row = first_row,
+                           .moment = &y->pass.moment,
+                           .state = y->pass.state,
+                           .scratch = s->chip,
+                           .range = y->range};
+    if (y->stage == MEASURE_COUNT) {
+        args.histogram = s->histogram;
+        args.bins = bins_of(y);
+    }
+    return ohm_chip_infer(y->chip, &args);
+}
+
 ohm_status ohm_noisy_measure_rows(ohm_noisy *y, const float *x, int ldx, int m, uint64_t first_row)
 {
     scratch s = carve(y, (size_t)m);
     OHM_TRY(encode(y, &s, x, ldx, m));
-    OHM_TRY(program(y, &s, m));
-    ohm_infer_args args = {.x_u = s.codes,
-                           .m = m,
-                           .ldx = y->rows,
-                           .first_row = first_row,
-                           .moment = &y->pass.moment,
-                           .state = y->pass.state,
-                           .scratch = s.chip,
-                           .range = y->range};
-    if (y->stage == MEASURE_COUNT) {
-        args.histogram = s.histogram;
-        args.bins = bins_of(y);
-    }
-    return ohm_chip_infer(y->chip, &args);
+    return measure_lines(y, &s, encoded(y, &s), m, first_row);
+}
+
+ohm_status ohm_noisy_measure_codes(ohm_noisy *y, const uint8_t *codes, int ldc, int m,
+                                   uint64_t first_row)
+{
+    scratch s = carve(y, (size_t)m);
+    return measure_lines(y, &s, given(y, &s, codes, ldc, m), m, first_row);
 }
 
 /* Upper edge of the bin below which `percent` of the counted currents lie. */
@@ -524,26 +596,24 @@ ohm_status ohm_noisy_measured(ohm_noisy *y)
 
 /* ---- Lines 13-17: read, rescale -------------------------------------------------------------- */
 
-ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int ldx, int m,
-                          uint64_t first_row)
+static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s, word_lines x,
+                             int m, uint64_t first_row)
 {
-    scratch s = carve(y, (size_t)m);
     const float *column = y->pass.column_scale;
-    OHM_TRY(encode(y, &s, x, ldx, m));
-    OHM_TRY(program(y, &s, m));
-    ohm_infer_args args = {.x_u = s.codes,
+    OHM_TRY(program(y, s, x, m));
+    ohm_infer_args args = {.x_u = x.u,
                            .m = m,
-                           .ldx = y->rows,
+                           .ldx = x.ld,
                            .first_row = first_row,
                            .moment = &y->pass.moment,
                            .state = y->pass.state,
-                           .scratch = s.chip,
+                           .scratch = s->chip,
                            .sums = out,
                            .lds = ldy};
     OHM_TRY(ohm_chip_infer(y->chip, &args));
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < m; i++) {
-        double x_scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale;
+        double x_scale = y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale;
         float *row = out + (size_t)i * ldy;
         for (int n = 0; n < y->n; n++)
             row[n] =
@@ -551,6 +621,21 @@ ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int
                         y->bias[n]);
     }
     return OHM_OK;
+}
+
+ohm_status ohm_noisy_rows(ohm_noisy *y, float *out, int ldy, const float *x, int ldx, int m,
+                          uint64_t first_row)
+{
+    scratch s = carve(y, (size_t)m);
+    OHM_TRY(encode(y, &s, x, ldx, m));
+    return read_lines(y, out, ldy, &s, encoded(y, &s), m, first_row);
+}
+
+ohm_status ohm_noisy_code_rows(ohm_noisy *y, float *out, int ldy, const uint8_t *codes, int ldc,
+                               int m, uint64_t first_row)
+{
+    scratch s = carve(y, (size_t)m);
+    return read_lines(y, out, ldy, &s, given(y, &s, codes, ldc, m), m, first_row);
 }
 
 void ohm_noisy_end(ohm_noisy *y)

@@ -5,6 +5,8 @@
  * One forward pass:  begin (ranges; the chip is programmed with the first rows)
  *                    -> while (ohm_noisy_wants_measure) { measure_rows for every chunk; measured }
  *                    -> rows for every chunk -> end
+ * Where one scale serves all of x, a convolution quantises x once and cuts its rows from the codes:
+ * quantise after begin, then measure_codes and code_rows in place of measure_rows and rows.
  * Every call takes rows by global index, so results do not depend on how the batch is cut. */
 #ifndef OHM_HOST_NOISY_H
 #define OHM_HOST_NOISY_H
@@ -43,6 +45,13 @@ ohm_status ohm_noisy_measure_rows(ohm_noisy *noisy, const float *x, int ldx, int
 ohm_status ohm_noisy_measured(ohm_noisy *noisy);
 /* y [m,n] = rescaled chip output + bias, row stride ldy. x [m,k]. */
 ohm_status ohm_noisy_rows(ohm_noisy *noisy, float *y, int ldy, const float *x, int ldx, int m, uint64_t first_row);
+/* 1: x has one scale, and the calls below give what those above give for the rows' own x. */
+int ohm_noisy_takes_codes(const ohm_noisy *noisy);
+/* Drive codes [x_count] of the pass's x, and that of x = 0, for pixels outside an image. */
+ohm_status ohm_noisy_quantise(const ohm_noisy *noisy, uint8_t *codes, uint8_t *zero);
+/* codes [m,k], row stride ldc. */
+ohm_status ohm_noisy_measure_codes(ohm_noisy *noisy, const uint8_t *codes, int ldc, int m, uint64_t first_row);
+ohm_status ohm_noisy_code_rows(ohm_noisy *noisy, float *y, int ldy, const uint8_t *codes, int ldc, int m, uint64_t first_row);
 /* Mode full: adds to dw [n,k], db [n], and to dx_range [1] and dcolumn_scale [n] if not NULL; writes dx [m,k] unless NULL.
  * dy [m,n] and x [m,k] are one chunk; last = 1 with the batch's last chunk. */
 ohm_status ohm_noisy_backward_rows(ohm_noisy *noisy, float *dx, int lddx, float *dw, float *db, float *dx_range, float *dcolumn_scale,

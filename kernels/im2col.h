@@ -5,6 +5,7 @@
 #define OHM_KERNELS_IM2COL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct {
     int height, width, channels; /* of an input image */
@@ -39,6 +40,9 @@ void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, 
 /* The same for all kernel rows over threads; the bits do not depend on their number. */
 void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
                     int rows);
+/* The same of codes, a byte each; pixels outside the image give `outside`. */
+void ohm_im2col_codes_cpu(uint8_t *patches, const uint8_t *x, uint8_t outside,
+                          const ohm_conv_shape *s, size_t first_row, int rows);
 void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
                     int rows);
 

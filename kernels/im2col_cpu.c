@@ -50,35 +50,37 @@ static size_t pixel(const ohm_conv_shape *s, size_t image, int y, int x)
            (size_t)s->channels;
 }
 
-static void clear(float *to, size_t count)
+/* Elements of `unit` bytes; what lies outside the image gets the byte `outside`. */
+static void gather(char *patches, const char *x, size_t unit, int outside, const ohm_conv_shape *s,
+                   size_t first_row, int rows, int ky0, int ky1)
 {
-    memset(to, 0, count * sizeof *to);
+    size_t one = (size_t)s->channels * unit, line = (size_t)s->kernel * one;
+    window at = window_of(s, first_row);
+    for (int r = 0; r < rows; r++, advance(&at, s)) {
+        run taps = inside(s, at.x);
+        size_t before = (size_t)taps.first * one, across = (size_t)taps.count * one;
+        for (int ky = ky0; ky < ky1; ky++, patches += line) {
+            int y = at.y + ky;
+            if (y < 0 || y >= s->height || across == 0) {
+                memset(patches, outside, line);
+                continue;
+            }
+            const char *from = x + pixel(s, at.image, y, at.x + taps.first) * unit;
+            if (across == line) {
+                memcpy(patches, from, line);
+                continue;
+            }
+            memset(patches, outside, before);
+            memcpy(patches + before, from, across);
+            memset(patches + before + across, outside, line - before - across);
+        }
+    }
 }
 
 void ohm_im2col_block(float *patches, const float *x, const ohm_conv_shape *s, size_t first_row,
                       int rows, int ky0, int ky1)
 {
-    size_t channels = (size_t)s->channels, line = (size_t)s->kernel * channels;
-    window at = window_of(s, first_row);
-    for (int r = 0; r < rows; r++, advance(&at, s)) {
-        run taps = inside(s, at.x);
-        size_t before = (size_t)taps.first * channels, across = (size_t)taps.count * channels;
-        for (int ky = ky0; ky < ky1; ky++, patches += line) {
-            int y = at.y + ky;
-            if (y < 0 || y >= s->height || across == 0) {
-                clear(patches, line);
-                continue;
-            }
-            const float *from = x + pixel(s, at.image, y, at.x + taps.first);
-            if (across == line) {
-                memcpy(patches, from, line * sizeof *patches);
-                continue;
-            }
-            clear(patches, before);
-            memcpy(patches + before, from, across * sizeof *patches);
-            clear(patches + before + across, line - before - across);
-        }
-    }
+    gather((char *)patches, (const char *)x, sizeof *x, 0, s, first_row, rows, ky0, ky1);
 }
 
 void ohm_col2im_block(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
@@ -109,6 +111,16 @@ void ohm_im2col_cpu(float *patches, const float *x, const ohm_conv_shape *s, siz
     for (int row = 0; row < rows; row += ROWS)
         ohm_im2col_block(patches + (size_t)row * k, x, s, first_row + (size_t)row,
                          rows - row < ROWS ? rows - row : ROWS, 0, s->kernel);
+}
+
+void ohm_im2col_codes_cpu(uint8_t *patches, const uint8_t *x, uint8_t outside,
+                          const ohm_conv_shape *s, size_t first_row, int rows)
+{
+    size_t k = (size_t)ohm_conv_k(s);
+#pragma omp parallel for schedule(static) if (rows > ROWS)
+    for (int row = 0; row < rows; row += ROWS)
+        gather((char *)patches + (size_t)row * k, (const char *)x, 1, outside, s,
+               first_row + (size_t)row, rows - row < ROWS ? rows - row : ROWS, 0, s->kernel);
 }
 
 /* Patches of an image overlap, those of two images do not: a thread takes whole images. */

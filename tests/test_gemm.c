@@ -313,6 +313,38 @@ OHM_TEST(conv, patches_and_their_sums)
     ohm_guard_free(sum[1]);
 }
 
+/* Patches of codes hold what patches of the same numbers hold, and `outside` where those hold 0. */
+static void check_code_patches(ohm_conv_shape s, int images)
+{
+    enum { OUTSIDE = 128 };
+    size_t pixels = (size_t)(images * s.height * s.width * s.channels);
+    int rows = (int)ohm_conv_rows(&s, images), k = ohm_conv_k(&s);
+    float *x = ohm_guard_f32(pixels), *all = ohm_guard_f32((size_t)(rows * k));
+    uint8_t *codes = ohm_guard_alloc(pixels, 1), *got = ohm_guard_alloc((size_t)(rows * k), 1);
+    for (size_t i = 0; i < pixels; i++) {
+        codes[i] = (uint8_t)(1 + i % 127);
+        x[i] = codes[i];
+    }
+    ohm_im2col_cpu(all, x, &s, 0, rows);
+    ohm_im2col_codes_cpu(got, codes, OUTSIDE, &s, 0, rows / 2); /* in two, inside an image */
+    ohm_im2col_codes_cpu(got + rows / 2 * k, codes, OUTSIDE, &s, (size_t)(rows / 2),
+                         rows - rows / 2);
+    for (int i = 0; i < rows * k; i++)
+        ck_assert_int_eq(got[i], all[i] == 0.0f ? OUTSIDE : (int)all[i]);
+    OHM_ASSERT(ohm_compare_guards(got));
+    ohm_guard_free(x);
+    ohm_guard_free(all);
+    ohm_guard_free(codes);
+    ohm_guard_free(got);
+}
+
+OHM_TEST(conv, patches_of_codes)
+{
+    check_code_patches(shape_of(6, 5, 3, 3, 2, 1, 1), 3);
+    check_code_patches(shape_of(17, 17, 4, 5, 1, 2, 1), 2);
+    check_code_patches(shape_of(4, 4, 3, 1, 1, 2, 2), 2); /* rows that see no pixel at all */
+}
+
 OHM_TEST(conv, nothing_is_left_of_no_images)
 {
     ohm_conv_shape s = shape_of(5, 5, 3, 3, 1, 1, 4);

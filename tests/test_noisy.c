@@ -89,3 +89,69 @@ OHM_TEST(noisy, refuses_nan_and_infinity)
         ohm_noisy_destroy(noisy);
     }
 }
+
+/* ---- rows cut from codes ------------------------------------------------------------------- */
+
+enum { CODE_ROWS = 33, CODE_K = 19, CODE_N = 5 };
+
+/* The layer on rows of x, or on rows of its codes; measured first. */
+static ohm_status forward_by(const char *settings, int by_codes, const float *x, float *y)
+{
+    ohm_hardware hardware;
+    ohm_noisy *noisy;
+    float w[CODE_N * CODE_K], bias[CODE_N] = {0.5f, -0.25f, 0, 3, -2};
+    uint8_t codes[CODE_ROWS * CODE_K], zero = 0;
+    fixture_hardware(&hardware, settings);
+    fixture_reals(w, CODE_N * CODE_K, 5);
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, CODE_K, CODE_N, 0));
+    ck_assert_int_eq(ohm_noisy_takes_codes(noisy), 1);
+    ohm_noisy_pass pass = {.w = w,
+                           .bias = bias,
+                           .x = x,
+                           .x_count = CODE_ROWS * CODE_K,
+                           .moment = {.seed = 2, .step = 1},
+                           .state = malloc(ohm_noisy_state_bytes(noisy, 0)),
+                           .scratch = malloc(ohm_noisy_scratch_bytes(noisy, CODE_ROWS, 0))};
+    OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
+    ohm_status status = by_codes ? ohm_noisy_quantise(noisy, codes, &zero) : OHM_OK;
+    while (status == OHM_OK && ohm_noisy_wants_measure(noisy)) {
+        status = by_codes ? ohm_noisy_measure_codes(noisy, codes, CODE_K, CODE_ROWS, 0)
+                          : ohm_noisy_measure_rows(noisy, x, CODE_K, CODE_ROWS, 0);
+        if (status == OHM_OK)
+            OHM_OK_OR_FAIL(ohm_noisy_measured(noisy));
+    }
+    if (status == OHM_OK)
+        status = by_codes ? ohm_noisy_code_rows(noisy, y, CODE_N, codes, CODE_K, CODE_ROWS, 0)
+                          : ohm_noisy_rows(noisy, y, CODE_N, x, CODE_K, CODE_ROWS, 0);
+    free(pass.state);
+    free(pass.scratch);
+    ohm_noisy_destroy(noisy);
+    return status;
+}
+
+OHM_TEST(noisy, rows_of_codes_are_rows_of_x)
+{
+    static const char *const settings[] = {
+        "input.encoding=offset read.model=constant read.sigma=0.02 adc.bits=7 adc.range=data",
+        "input.encoding=two_phase programming.model=lognormal adc.bits=8 adc.range=calibrated:99",
+        "input.encoding=sign_magnitude bias=rows adc.bits=0",
+        "input.encoding=offset bias=rows adc.bits=8 adc.range=data",
+        "input.encoding=unsigned adc.bits=8 adc.range=max",
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        float x[CODE_ROWS * CODE_K], y[2][CODE_ROWS * CODE_N];
+        fixture_reals(x, CODE_ROWS * CODE_K, 4);
+        for (int j = 0; j < CODE_ROWS * CODE_K && i == 4; j++)
+            x[j] = fabsf(x[j]);
+        OHM_OK_OR_FAIL(forward_by(settings[i], 0, x, y[0]));
+        OHM_OK_OR_FAIL(forward_by(settings[i], 1, x, y[1]));
+        OHM_ASSERT(ohm_compare_bits(y[1], y[0], CODE_ROWS * CODE_N));
+    }
+}
+
+OHM_TEST(noisy, codes_of_negative_inputs_need_a_sign)
+{
+    float x[CODE_ROWS * CODE_K] = {1, -1}, y[CODE_ROWS * CODE_N];
+    ck_assert_int_eq(forward_by("input.encoding=unsigned adc.bits=0", 1, x, y), OHM_ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "negative input"));
+}
