@@ -45,8 +45,15 @@ size_t ohm_dataset_image_bytes(const ohm_dataset *set)
 
 void ohm_dataset_limit(ohm_dataset *set, int limit)
 {
-    if (limit > 0 && limit < set->count)
-        set->count = limit;
+    if (limit <= 0 || limit >= set->count)
+        return;
+    size_t bytes = ohm_dataset_image_bytes(set);
+    for (int i = 0; i < limit; i++) {
+        size_t from = (size_t)i * (size_t)set->count / (size_t)limit; /* never before i */
+        memmove(set->pixels + (size_t)i * bytes, set->pixels + from * bytes, bytes);
+        set->labels[i] = set->labels[from];
+    }
+    set->count = limit;
 }
 
 /* Where output pixel `at` of `out` falls among `in` pixels: the lower neighbour and the upper one's share. */

@@ -23,7 +23,7 @@ void ohm_dataset_free(ohm_dataset *set); /* NULL-safe, idempotent */
 /* Bytes of one image. */
 size_t ohm_dataset_image_bytes(const ohm_dataset *set);
 
-/* Keeps the first `limit` images; 0 keeps all. */
+/* Keeps `limit` images, evenly spaced, for a file may be sorted by class; 0 keeps all. */
 void ohm_dataset_limit(ohm_dataset *set, int limit);
 /* Bilinear resize to size x size, pixel centres aligned (half-pixel rule), edges repeated. */
 ohm_status ohm_dataset_resize(ohm_dataset *set, int size);

@@ -70,6 +70,11 @@ OHM_TEST(datasets, dispatcher_resizes_limits_and_shares_statistics)
     ck_assert_int_eq(train.count, 100);
     ck_assert_int_eq(test.count, 7);
     ck_assert_int_eq(test.height, 32);
+    int seen[10] = {0};
+    for (int i = 0; i < 100; i++)
+        seen[train.labels[i]]++;
+    for (int label = 0; label < 10; label++)
+        ck_assert_int_ge(seen[label], 9); /* the digits are kept by class: a few of each */
     ck_assert(train.mean[0] == test.mean[0] && train.deviation[0] == test.deviation[0] && train.mean[0] > 0);
     ohm_dataset_free(&train);
     ohm_dataset_free(&test);
