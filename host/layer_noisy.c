@@ -232,10 +232,19 @@ static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, i
     return patches + (trains(network, OHM_MODE_DETACH) ? (size_t)rows * (size_t)layer->out : 0);
 }
 
+/* Mode full, backward: patches of x and of dx. */
+static size_t full_floats(const ohm_layer *layer, int rows)
+{
+    return 2 * (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+}
+
 static size_t chunk_bytes(const ohm_network *network, const ohm_layer *layer, int rows)
 {
-    return chunk_floats(network, layer, rows) * sizeof(float) +
-           ohm_noisy_scratch_bytes(layer->noisy, rows, trains(network, OHM_MODE_FULL));
+    int full = trains(network, OHM_MODE_FULL);
+    size_t floats = chunk_floats(network, layer, rows),
+           backward = full ? full_floats(layer, rows) : 0;
+    floats = backward > floats ? backward : floats;
+    return floats * sizeof(float) + ohm_noisy_scratch_bytes(layer->noisy, rows, full);
 }
 
 /* Within the user's bound, and what grows with the rows about as large as a cache: larger chunks
@@ -267,8 +276,8 @@ ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
     layer->chunk_rows = rows_within(network, layer);
     size_t floats = chunk_floats(network, layer, layer->chunk_rows);
     layer->forward_floats = floats > layer->forward_floats ? floats : layer->forward_floats;
-    if (full) /* patches of x and of dx */
-        layer->backward_floats = 2 * (size_t)layer->chunk_rows * (size_t)ohm_conv_k(&layer->conv);
+    if (full)
+        layer->backward_floats = full_floats(layer, layer->chunk_rows);
     int last = full                               ? ohm_network_backward_tick(network, i)
                : trains(network, OHM_MODE_DETACH) ? network->count - 1
                                                   : i;
