@@ -351,7 +351,7 @@ static float bend(const ohm_read *r, float high, float value, column_error e)
 
 static float limit(float value, float low, float high)
 {
-    return value < low ? low : value > high ? high : value;
+    return value > low ? (value < high ? value : high) : low;
 }
 
 /* LSB of packed column c of this read. */
@@ -387,8 +387,8 @@ static inline void convert_plain(int32_t *restrict codes, int ld, const float *r
                     v += variance[i * OHM_PANEL + j];
                 value += z[i * 128 + j] * sqrtf(v * (inverse[j] * inverse[j]) + adc_variance);
             }
-            value = value < low ? low : value;
-            value = value > high ? high : value;
+            value = value > low ? value : low; /* an overflow's NaN, too, is a code */
+            value = value < high ? value : high;
             codes[(size_t)i * ld + j] += (int32_t)rintf(value);
         }
 }
