@@ -1,5 +1,5 @@
 /* IR drop: from programmed conductances to the effective ones that a read sees. The closed form is
- * a first-order estimate; the exact nodal solution will stand beside it behind the same call. */
+ * a first-order estimate; irdrop_exact.h has the nodal solution. */
 #ifndef OHM_KERNELS_IRDROP_H
 #define OHM_KERNELS_IRDROP_H
 

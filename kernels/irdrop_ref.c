@@ -7,7 +7,7 @@
 #include "kernels/irdrop_exact.h"
 
 typedef struct {
-    int rows, columns, nodes, word_segments, bit_segments, size, sides;
+    int rows, columns, nodes, size, sides;
     double *a; /* [size][size + sides]: equations and one right side per input */
 } system_of_tile;
 
@@ -105,8 +105,6 @@ ohm_solve_status ohm_irdrop_nodal_ref(double *g_eff, const double *g, const ohm_
     system_of_tile s = {.rows = t->rows,
                         .columns = t->columns,
                         .nodes = 2 * cells,
-                        .word_segments = words,
-                        .bit_segments = bits,
                         .size = 2 * cells + words + bits,
                         .sides = t->rows};
     s.a = calloc((size_t)s.size * (s.size + s.sides), sizeof *s.a);
