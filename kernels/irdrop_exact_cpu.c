@@ -6,13 +6,9 @@
 #include <string.h>
 
 #include "kernels/cpu.h"
+#include "kernels/irdrop_circuit.h"
 #include "kernels/irdrop_march.h"
 
-/* LAPACK by its Fortran names: there is no LAPACKE beside OpenBLAS everywhere. */
-void sgesv_(const int *n, const int *nrhs, float *a, const int *lda, int *pivot, float *b,
-            const int *ldb, int *info);
-void dgesv_(const int *n, const int *nrhs, double *a, const int *lda, int *pivot, double *b,
-            const int *ldb, int *info);
 void sgemm_(const char *ta, const char *tb, const int *m, const int *n, const int *k,
             const float *alpha, const float *a, const int *lda, const float *b, const int *ldb,
             const float *beta, float *c, const int *ldc);
@@ -22,39 +18,9 @@ void dgemm_(const char *ta, const char *tb, const int *m, const int *n, const in
 
 enum { ALIGN = 64 };
 
-/* The circuit as the march sees it: `rows` steps, `columns` states. The longer side is marched;
- * a mirrored tile has its word and bit lines exchanged and both counted from the other end. */
-typedef struct {
-    int rows, columns, mirrored;
-    double source, word, bit, terminal; /* resistances */
-    double far, top; /* conductances of second driver and second sense; 0 = none */
-} circuit;
-
-static circuit circuit_of(const ohm_crosspoint *t)
-{
-    const ohm_wires *w = &t->wires;
-    double source = w->driver + w->word_line, terminal = w->sense + w->bit_line;
-    /* two ends joined by lines without resistance are one */
-    double far = w->drive_both && source > 0.0 ? 1.0 / source : 0.0,
-           top = w->sense_both && terminal > 0.0 ? 1.0 / terminal : 0.0;
-    if (t->rows >= t->columns)
-        return (circuit){t->rows,     t->columns, 0,   source, w->word_line,
-                         w->bit_line, terminal,   far, top};
-    return (circuit){t->columns, t->rows, 1, terminal, w->bit_line, w->word_line, source, top, far};
-}
-
-static int usable(const ohm_wires *w)
-{
-    const double r[] = {w->word_line, w->bit_line, w->driver, w->sense};
-    for (int i = 0; i < 4; i++)
-        if (!(r[i] >= 0.0) || !isfinite(r[i]))
-            return 0;
-    return 1;
-}
-
 /* How far voltages may grow between renormalisations. One family's growth cancels in N·E⁻¹; with both
  * bit-line ends sensed, the second family is a difference of grown terms and loses that many digits. */
-static double growth_limit(const circuit *c, double usual, double sensed_twice)
+static double growth_limit(const ohm_circuit *c, double usual, double sensed_twice)
 {
     return c->top > 0.0 ? sensed_twice : usual;
 }
