@@ -19,11 +19,19 @@ typedef struct {
 typedef enum {
     OHM_SOLVE_OK,
     OHM_SOLVE_SINGULAR,  /* no unique solution: the terminal matrix cannot be inverted */
-    OHM_SOLVE_NOT_FINITE /* a conductance or resistance was negative or no number, or the result overflowed */
+    OHM_SOLVE_NOT_FINITE, /* a conductance or resistance was negative or no number, or the result overflowed */
+    OHM_SOLVE_NOT_CONVERGED, /* irdrop_network.h */
+    OHM_SOLVE_OUT_OF_RANGE,
+    OHM_SOLVE_MEMORY
 } ohm_solve_status;
+
+typedef enum { OHM_METHOD_G_EFF, OHM_METHOD_LINE_CG, OHM_METHOD_CHORD, OHM_METHOD_NEWTON } ohm_solve_method;
 
 typedef struct {
     int renormalised; /* how often the march was renormalised */
+    int method;       /* ohm_solve_method; this and what follows: irdrop_network.h */
+    int iterations, inner; /* chord or Newton steps; steps of line-CG, over all of those */
+    double residual;
 } ohm_solve_report;
 
 /* g, g_eff: [rows][columns]; g_eff may be g. scratch: the bytes of the matching function, 64-byte aligned.

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/irdrop_network.h"
 #include "kernels/philox.h"
 #include "kernels/quantise.h"
 
@@ -80,7 +81,6 @@ static inline int ohm_bipolar(const ohm_geometry *g)
 
 /* I(V) of a cell, normalised so that full drive gives G·V_read: the drive, in digits, of a linear
  * cell with the same current. slope may be NULL. */
-typedef enum { OHM_CELL_LINEAR, OHM_CELL_CUBIC, OHM_CELL_SINH } ohm_cell_iv;
 double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit, double *slope);
 
 /* How a read behaves: constants of one layer at one moment. */
