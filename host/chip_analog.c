@@ -411,9 +411,6 @@ static ohm_status program(void *self, const ohm_program_args *args)
         return OHM_FAIL(
             OHM_ERR_UNSUPPORTED,
             "read.form: 'per_cell' has no gradient; train with aggregate, the same distribution");
-    if (args->want_gradient && a->shape.hardware->ir_drop.model == OHM_IR_EXACT)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "ir_drop.model: 'exact' has no gradient yet: use "
-                                             "closed_form, or train.mode nograd or detach");
     memset(s, 0, sizeof *s);
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
@@ -556,8 +553,14 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
     if (!args->last)
         return OHM_OK;
     correction_backward(a, s, args->dw, args->scratch);
-    ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming, &s->law,
-                            scratch);
+    ohm_solve_status status =
+        ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming,
+                                &s->law, scratch);
+    if (status != OHM_SOLVE_OK)
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "chip of layer %u: the wires of a tile have no finite gradient: check "
+                        "ir_drop.r_*, cell.g_max_us and the learning rate",
+                        a->shape.layer);
     return OHM_OK;
 }
 

@@ -254,6 +254,9 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
     p->ir = hw->ir_drop.model == OHM_IR_EXACT         ? OHM_WIRES_EXACT
             : hw->ir_drop.model == OHM_IR_CLOSED_FORM ? OHM_WIRES_CLOSED
                                                       : OHM_WIRES_NONE;
+    p->ir_gradient = p->ir == OHM_WIRES_EXACT && hw->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM
+                         ? OHM_WIRES_CLOSED
+                         : p->ir;
     p->interleaved = g->differential && hw->tile.pair == OHM_PAIR_INTERLEAVED;
     p->physical_rows = hw->tile.rows;
     p->physical_columns = hw->tile.cols;

@@ -132,6 +132,9 @@ static const ohm_option rows[] = {
     CHOICE(ir_drop.sense, "one_end|both_ends", "one_end", "where bit lines are sensed"),
     CHOICE(ir_drop.zero_input, "grounded|gated", "grounded",
            "a zero digit grounds its word line, or cuts it off (1T1R)"),
+    CHOICE(ir_drop.gradient, "exact|closed_form", "exact",
+           "exact, in mode full: the derivative of the wires, or that of the closed form, which is "
+           "cheaper and approximate"),
 
     INT(adc.bits, 0, 16, "0", "bits", "resolution; 0 is no conversion"),
     MODE(adc.range, "max|granular|data|calibrated:100:50:100|running:0.99:0:0.999999|number", 1e-12,
@@ -236,6 +239,9 @@ static ohm_status check_time(const ohm_hardware *h)
     if (h->ir_drop.model != OHM_IR_NONE && h->ir_drop.zero_input == OHM_ZERO_GATED)
         REFUSE("key 'ir_drop.zero_input': cutting rows off makes wires depend on the input, which "
                "one effective conductance cannot follow; set it to grounded");
+    if (h->ir_drop.model != OHM_IR_EXACT && h->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM)
+        REFUSE("key 'ir_drop.gradient': closed_form stands in for the derivative of exact wires; set "
+               "ir_drop.model to exact, or ir_drop.gradient to exact");
     if (h->ir_drop.model == OHM_IR_EXACT && h->cell.iv != OHM_IV_LINEAR)
         REFUSE("key 'ir_drop.model': 'exact' solves linear cells only so far; set cell.iv to linear, or "
                "use closed_form");

@@ -50,6 +50,7 @@ typedef enum { OHM_RETENTION_NONE, OHM_RETENTION_POWER_LAW, OHM_RETENTION_LOGARI
 typedef enum { OHM_PCM_NANDAKUMAR, OHM_PCM_HERMES } ohm_pcm_law;
 typedef enum { OHM_COMPENSATION_NONE, OHM_COMPENSATION_GLOBAL, OHM_COMPENSATION_COLUMN } ohm_compensation;
 typedef enum { OHM_IR_NONE, OHM_IR_EXACT, OHM_IR_CLOSED_FORM } ohm_ir_model;
+typedef enum { OHM_IR_GRADIENT_EXACT, OHM_IR_GRADIENT_CLOSED_FORM } ohm_ir_gradient;
 typedef enum { OHM_ONE_END, OHM_BOTH_ENDS } ohm_ends;
 typedef enum { OHM_ZERO_GROUNDED, OHM_ZERO_GATED } ohm_zero_input;
 typedef enum { OHM_ADC_MAX, OHM_ADC_GRANULAR, OHM_ADC_DATA, OHM_ADC_CALIBRATED, OHM_ADC_RUNNING, OHM_ADC_NUMBER } ohm_adc_range;
@@ -111,6 +112,7 @@ typedef struct ohm_hardware {
         int model;
         double r_wordline_ohm, r_bitline_ohm, r_driver_ohm, r_sense_ohm;
         int drive, sense, zero_input;
+        int gradient;                 /* ohm_ir_gradient, of exact wires in mode full */
     } ir_drop;
     struct {
         int bits;                     /* 0 = no conversion */

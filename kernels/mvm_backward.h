@@ -26,8 +26,9 @@ void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const oh
 size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m);
 
 /* dw [n,k] += d loss / d w_q through wires and device laws, from what was gathered in cells, which
- * is cleared. negative [k][n]: 1 where the weight sits in the negative array of a pair. */
-void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *cells, const uint8_t *negative, const ohm_geometry *g,
+ * is cleared. negative [k][n]: 1 where the weight sits in the negative array of a pair. Fails, with dw
+ * as it was, only where the wires of a tile have no finite gradient. */
+ohm_solve_status ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *cells, const uint8_t *negative, const ohm_geometry *g,
                              const ohm_programming *p, const ohm_read_law *read, void *scratch);
 size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming *p);
 

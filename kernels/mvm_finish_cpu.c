@@ -4,27 +4,49 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/irdrop_adjoint.h"
 #include "kernels/mvm_backward.h"
 
 enum { ALIGN = 64 };
 
+/* A physical tile; the exact gradient in float, like the solution it belongs to. */
 typedef struct {
-    double *g, *dg_eff, *dg, *scratch; /* a physical tile */
+    double *g, *dg_eff, *dg, *scratch;
+    float *single; /* [3][cells]: g, dg_eff, dg */
+    char *solver;
 } tile_memory;
+
+static ohm_crosspoint physical_tile(const ohm_programming *p)
+{
+    return (ohm_crosspoint){
+        .rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
+}
+
+/* Rows that the wires' derivative is taken of: the closed form knows unused ones without seeing them. */
+static int tile_rows(const ohm_programming *p, int used)
+{
+    return p->ir_gradient == OHM_WIRES_EXACT ? p->physical_rows : used;
+}
 
 static size_t carve_tile(tile_memory *t, const ohm_geometry *g, const ohm_programming *p,
                          char *base)
 {
-    size_t rows = (size_t)ohm_tile_rows_most(g),
-           cells = p->ir ? rows * (size_t)p->physical_columns : 0;
-    size_t counts[] = {cells, cells, cells,
-                       p->ir ? 2 * cells + 3 * (size_t)p->physical_columns : 0},
-           used = 0;
-    double **fields[] = {&t->g, &t->dg_eff, &t->dg, &t->scratch};
-    for (int i = 0; i < 4; i++) {
-        *fields[i] = base ? (double *)(void *)(base + used) : NULL;
-        used += (counts[i] * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
-    }
+    size_t columns = (size_t)p->physical_columns, used = 0,
+           cells = p->ir ? (size_t)tile_rows(p, ohm_tile_rows_most(g)) * columns : 0;
+    int exact = p->ir_gradient == OHM_WIRES_EXACT;
+    ohm_crosspoint tile = physical_tile(p);
+#define TAKE(field, count)                                                                         \
+    do {                                                                                           \
+        t->field = base ? (void *)(base + used) : NULL;                                            \
+        used += ((count) * sizeof *t->field + ALIGN - 1) / ALIGN * ALIGN;                          \
+    } while (0)
+    TAKE(g, cells);
+    TAKE(dg_eff, cells);
+    TAKE(dg, cells);
+    TAKE(scratch, p->ir_gradient == OHM_WIRES_CLOSED ? 2 * cells + 3 * columns : 0);
+    TAKE(single, exact ? 3 * cells : 0);
+    TAKE(solver, exact ? ohm_irdrop_exact_adjoint_bytes_f32(&tile) : 0);
+#undef TAKE
     return used;
 }
 
@@ -48,17 +70,41 @@ static double variance_chain(const ohm_read_law *read, double g, double g_eff, d
     return dvariance * (slope * share * share - 2.0 * sigma2 * share * share / g);
 }
 
+/* dg += what dg_eff means for the cells before the wires, `used` rows of them driven. */
+static ohm_solve_status wires_adjoint(tile_memory *t, const ohm_programming *p, int used)
+{
+    if (p->ir_gradient == OHM_WIRES_CLOSED) {
+        ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, used, p->physical_columns,
+                                  p->physical_rows - used, &p->wires, t->scratch);
+        return OHM_SOLVE_OK;
+    }
+    ohm_crosspoint tile = physical_tile(p);
+    size_t cells = (size_t)p->physical_rows * p->physical_columns;
+    float *g = t->single, *dg_eff = g + cells, *dg = dg_eff + cells;
+    for (size_t i = 0; i < cells; i++) {
+        g[i] = (float)t->g[i];
+        dg_eff[i] = (float)t->dg_eff[i];
+        dg[i] = 0.0f;
+    }
+    ohm_solve_status status =
+        ohm_irdrop_exact_adjoint_f32(dg, dg_eff, g, &tile, t->solver, NULL);
+    for (size_t i = 0; i < cells; i++)
+        t->dg[i] += dg[i];
+    return status;
+}
+
 /* Without wires g_eff = g, and both parts of the variance's gradient meet in the slope of sigma². */
-static void through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geometry *g,
-                          const ohm_programming *p, const ohm_read_law *read, int tile, int ct,
-                          int sign)
+static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geometry *g,
+                                      const ohm_programming *p, const ohm_read_law *read, int tile,
+                                      int ct, int sign)
 {
     int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin,
         width = p->physical_columns;
     int first = ct * g->tile_columns,
         end = first + g->tile_columns < g->n ? first + g->tile_columns : g->n;
     int signs = p->interleaved ? 2 : 1;
-    size_t physical = (size_t)rows * width, cells = (size_t)g->k * g->n;
+    ohm_solve_status status = OHM_SOLVE_OK;
+    size_t physical = (size_t)tile_rows(p, rows) * width, cells = (size_t)g->k * g->n;
     for (size_t i = 0; i < physical; i++) {
         t->g[i] = p->g_min;
         t->dg_eff[i] = t->dg[i] = 0.0;
@@ -87,30 +133,33 @@ static void through_wires(tile_memory *t, ohm_cell_gradient *c, const ohm_geomet
                            &t->dg_eff[node]);
         }
         if (!store)
-            ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, rows, width, p->physical_rows - rows,
-                                      &p->wires, t->scratch);
+            status = wires_adjoint(t, p, rows);
     }
+    return status;
 }
 
-void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *negative,
-                             const ohm_geometry *g, const ohm_programming *p,
-                             const ohm_read_law *read, void *scratch)
+ohm_solve_status ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *negative,
+                                         const ohm_geometry *g, const ohm_programming *p,
+                                         const ohm_read_law *read, void *scratch)
 {
     int signs = g->differential ? 2 : 1, step = p->interleaved ? signs : 1;
     size_t cells = (size_t)g->k * g->n;
     tile_memory unused;
     size_t each = carve_tile(&unused, g, p, NULL);
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
+    int worst = OHM_SOLVE_OK;
 #pragma omp parallel
     {
         tile_memory t;
         carve_tile(&t, g, p, base + each * (size_t)omp_get_thread_num());
         if (p->ir) {
-#pragma omp for collapse(2) schedule(dynamic, 1)
+#pragma omp for collapse(2) schedule(dynamic, 1) reduction(max : worst)
             for (int tile = 0; tile < g->tiles; tile++)
                 for (int ct = 0; ct < g->column_tiles; ct++)
-                    for (int sign = 0; sign < signs; sign += step)
-                        through_wires(&t, c, g, p, read, tile, ct, sign);
+                    for (int sign = 0; sign < signs; sign += step) {
+                        int status = through_wires(&t, c, g, p, read, tile, ct, sign);
+                        worst = status > worst ? status : worst;
+                    }
         } else {
 #pragma omp for schedule(static)
             for (size_t i = 0; i < signs * cells; i++) {
@@ -122,7 +171,7 @@ void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *neg
         }
 #pragma omp for schedule(static)
         for (int k = 0; k < g->k; k++)
-            for (int n = 0; n < g->n; n++) {
+            for (int n = 0; n < g->n && worst == OHM_SOLVE_OK; n++) {
                 size_t cell = (size_t)k * g->n + n;
                 if (negative[cell])
                     dw[(size_t)n * g->k + k] -= c->dg[cells + cell] * c->slope[cells + cell];
@@ -134,4 +183,5 @@ void ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const uint8_t *neg
     memset(c->dvariance, 0, signs * cells * sizeof *c->dvariance);
     for (int i = 0; i < 2 && c->dref; i++)
         memset(i ? c->dref_variance : c->dref, 0, (size_t)g->k * g->column_tiles * sizeof *c->dref);
+    return (ohm_solve_status)worst;
 }

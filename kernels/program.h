@@ -39,6 +39,7 @@ typedef struct {
     double stuck_off, stuck_on, stuck_random;
     ohm_stream per_program, per_chip, per_time; /* site is set per draw */
     int ir;                   /* ohm_wire_model */
+    int ir_gradient;          /* ohm_wire_model whose derivative mode full takes */
     int interleaved;
     ohm_wires wires;
     int physical_rows, physical_columns; /* of a tile, for the wires */

@@ -76,8 +76,9 @@ static void check(const char *settings, int m, int k, int n)
                           .lddx = k,
                           .cells = &p.c.gradient};
     ohm_mvm_backward(&d, g, &p.c.read, &p.c.tiles, p.c.johnson, p.c.scratch);
-    ohm_mvm_finish_gradient(dw, &p.c.gradient, p.c.negative, g, &p.c.programming, &p.c.law,
-                            p.c.scratch);
+    ck_assert_int_eq(ohm_mvm_finish_gradient(dw, &p.c.gradient, p.c.negative, g, &p.c.programming,
+                                             &p.c.law, p.c.scratch),
+                     OHM_SOLVE_OK);
 
     for (int i = 0; i < m * k; i++)
         dx_ref[i] = slope_at(&p, &p.x[i], 1e-4);
@@ -122,6 +123,8 @@ static const char *const mappings[] = {
     "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 "
     "input.dac_bits=4 tile.cols=6",
 };
+/* Up to half of the voltage lost on tiles of 6 x 8. */
+#define EXACT "ir_drop.model=exact ir_drop.r_wordline_ohm=900 ir_drop.r_bitline_ohm=700 "
 static const char *const effects[] = {
     "adc.bits=0",
     "adc.bits=8 adc.range=max",
@@ -136,6 +139,12 @@ static const char *const effects[] = {
      "output.s_shape=0.3 read.model=proportional read.sigma=0.05 adc.noise_lsb=0.5"),
     "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=30 "
     "ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100",
+    "adc.bits=0 " EXACT "ir_drop.r_driver_ohm=100 ir_drop.r_sense_ohm=200",
+    "adc.bits=8 adc.range=max " EXACT "ir_drop.drive=both_ends ir_drop.sense=both_ends "
+    "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.3,1.4,-0.8] "
+    "temperature.johnson_bandwidth_hz=1e9",
+    "adc.bits=8 adc.range=max " EXACT "ir_drop.sense=both_ends ir_drop.r_bitline_ohm=0 "
+    "ir_drop.r_sense_ohm=400 tile.rows=9 tile.split=even read.model=constant read.sigma=0.02",
 };
 static const char every_effect[] =
     "adc.bits=9 adc.range=max adc.noise_lsb=0.4 adc.gain_sigma=0.02 adc.offset_sigma_lsb=0.5 "
@@ -179,17 +188,17 @@ OHM_TEST_SLOW(full, every_effect_on)
                  "ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=20",
                  mappings[i], every_effect);
         check(settings, 2, 9, 7);
+        snprintf(settings, sizeof settings, "tile.rows=6 tile.cols=8 %s %s cell.iv=linear %s",
+                 mappings[i], every_effect, EXACT);
+        check(settings, 2, 9, 7);
     }
 }
 
-OHM_TEST(full, same_bits_for_any_thread_count)
+static void check_threads(const char *settings)
 {
     fixture_chip c;
     int m = 300, k = 150, n = 40;
-    fixture_chip_make(&c,
-                      "tile.rows=64 adc.bits=8 adc.range=max programming.model=lognormal "
-                      "read.model=pcm read.sigma=0.0175",
-                      k, n, 6, 0.3);
+    fixture_chip_make(&c, settings, k, n, 6, 0.3);
     uint8_t *codes = malloc((size_t)m * k);
     double *x = malloc((size_t)m * k * sizeof *x);
     float *dsums = malloc((size_t)m * n * sizeof *dsums), *dx[2], *dw[2];
@@ -225,6 +234,81 @@ OHM_TEST(full, same_bits_for_any_thread_count)
     free(x);
     free(dsums);
     fixture_chip_free(&c);
+}
+
+OHM_TEST(full, same_bits_for_any_thread_count)
+{
+    check_threads("tile.rows=64 adc.bits=8 adc.range=max programming.model=lognormal "
+                  "read.model=pcm read.sigma=0.0175");
+    check_threads("tile.rows=64 tile.cols=32 adc.bits=8 adc.range=max ir_drop.model=exact "
+                  "ir_drop.r_wordline_ohm=5 tile.pair=interleaved read.model=pcm read.sigma=0.01");
+}
+
+/* dw of a whole layer at w, into guarded memory of just the planned size. */
+static void layer_gradient(float *dw, const char *settings)
+{
+    enum { M = 20, K = 40, N = 12 };
+    ohm_hardware hardware;
+    ohm_noisy *noisy;
+    fixture_layer layer;
+    float dy[M * N], db[N] = {0};
+    fixture_hardware(&hardware, settings);
+    fixture_layer_make(&layer, M, K, N);
+    fixture_reals(dy, M * N, 12);
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, K, N, 3));
+    ohm_noisy_pass pass = {.w = layer.w,
+                           .bias = layer.bias,
+                           .x = layer.x,
+                           .x_count = M * K,
+                           .want_gradient = 1,
+                           .state = ohm_guard_alloc(ohm_noisy_state_bytes(noisy, 1), 1),
+                           .scratch = ohm_guard_alloc(ohm_noisy_scratch_bytes(noisy, M, 1), 1)};
+    OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
+    OHM_OK_OR_FAIL(ohm_noisy_rows(noisy, layer.y, N, layer.x, K, M, 0));
+    memset(dw, 0, K * N * sizeof *dw);
+    OHM_OK_OR_FAIL(
+        ohm_noisy_backward_rows(noisy, NULL, K, dw, db, NULL, NULL, dy, N, layer.x, K, M, 0, 1));
+    ohm_noisy_end(noisy);
+    OHM_ASSERT(ohm_compare_guards(pass.state));
+    OHM_ASSERT(ohm_compare_guards(pass.scratch));
+    ohm_guard_free(pass.state);
+    ohm_guard_free(pass.scratch);
+    ohm_noisy_destroy(noisy);
+    fixture_layer_free(&layer);
+}
+
+static double distance(const float *a, const float *b, int count)
+{
+    double error = 0.0, norm = 0.0;
+    for (int i = 0; i < count; i++) {
+        error += (a[i] - b[i]) * (double)(a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    return sqrt(error / norm);
+}
+
+/* ir_drop.gradient: both tend to each other, faster than to no wires, as wires get better. */
+OHM_TEST(full, exact_wires_and_the_closed_form)
+{
+    static const char *const models[] = {"exact", "exact ir_drop.gradient=closed_form", "none"};
+    double closed[2], none[2];
+    for (int step = 0; step < 2; step++) {
+        float dw[3][40 * 12];
+        for (int i = 0; i < 3; i++) {
+            char settings[256];
+            snprintf(settings, sizeof settings,
+                     "tile.rows=48 tile.cols=20 ir_drop.r_wordline_ohm=%d ir_drop.r_bitline_ohm=%d "
+                     "ir_drop.model=%s",
+                     40 >> (2 * step), 20 >> (2 * step), models[i]);
+            layer_gradient(dw[i], settings);
+        }
+        closed[step] = distance(dw[1], dw[0], 40 * 12);
+        none[step] = distance(dw[2], dw[0], 40 * 12);
+    }
+    ck_assert_msg(closed[1] > 1e-6 && closed[1] < 0.12 * closed[0] && none[1] > 0.2 * none[0] &&
+                      none[1] > 10.0 * closed[1],
+                  "off by %.3g and %.3g with the closed form, %.3g and %.3g without wires",
+                  closed[0], closed[1], none[0], none[1]);
 }
 
 static void assert_near(const float *value, const float *reference, int count)
