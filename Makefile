@@ -1,7 +1,7 @@
 # ohmgrad. `make help` lists the targets. New files need no edit here: the folders are globbed.
 #
-# Overridable: CC, BUILD (output folder), CFLAGS (added last), WERROR=1, SAN=1, PREFIX, DESTDIR;
-# V=1 shows the commands.
+# Overridable: CC, CXX, BUILD (output folder), CFLAGS (added last), WERROR=1, SAN=1, PREFIX, DESTDIR,
+# NVCC, CUDA=0 (leaves the CUDA backend out); V=1 shows the commands.
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -9,6 +9,9 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := all
 
 CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+# The compiler of the host executor, in tests alone: the C compiler's sibling.
+CXX     := $(if $(filter default undefined,$(origin CXX)),$(subst clang,clang++,$(subst gcc,g++,$(CC))),$(CXX))
+NVCC    ?= nvcc
 BUILD   ?= build
 VERSION := 0.1.0
 WERROR  ?= 0
@@ -35,7 +38,7 @@ ISA_FLAGS_avx512 := -DOHM_ISA=avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl 
 ISAS := base $(if $(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
 SIMD_SRC  := $(wildcard kernels/*_simd.c)
-LIB_SRC   := $(filter-out $(SIMD_SRC),$(wildcard kernels/*.c host/*.c models/*.c datasets/*.c))
+LIB_SRC   := $(filter-out $(SIMD_SRC) %_cuda.c,$(wildcard kernels/*.c host/*.c models/*.c datasets/*.c))
 CLI_SRC   := $(wildcard host/cli/*.c)
 TEST_SRC  := $(wildcard tests/*.c)
 BENCH_SRC := $(wildcard profiling/bench_*.c)
@@ -54,9 +57,35 @@ LIB     := $(BUILD)/libohmgrad.a
 PROGRAM := $(if $(filter %/main.c,$(CLI_SRC)),$(BUILD)/ohmgrad)
 TESTS   := $(BUILD)/tests
 
-all: $(LIB) $(PROGRAM) $(PLUGINS) ## the library and the program, in build/
+# ---- the CUDA part: kernels/*_cuda.cu and the host code that calls them, host/*_cuda.c ------------
+#
+# Built where nvcc compiles a probe. Sanitised builds leave it out: the host executor, which compiles
+# the same kernel sources as C++ for the tests, is what a sanitiser can look at.
+GENCODE  := -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a \
+            -gencode=arch=compute_80,code=compute_80
+CUDA     ?= $(if $(filter 1,$(SAN)),0,auto)
+CUDA_ANSWER := $(if $(filter 0,$(CUDA)),0 left out (CUDA=0),$(if \
+                 $(filter-out help clean deps,$(or $(MAKECMDGOALS),all)),$(shell \
+                 sh .ci/probe-cuda $(BUILD) $(NVCC) $(CC) $(GENCODE))))
+CUDA_ON   := $(filter 1,$(firstword $(CUDA_ANSWER)))
+CUDA_LIBS := $(if $(CUDA_ON),$(wordlist 2,99,$(CUDA_ANSWER)))
 
-tests-binary: $(TESTS) $(PROGRAM) $(PLUGINS)
+CUDA_SRC      := $(wildcard kernels/*_cuda.cu)
+CUDA_HOST_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard host/*_cuda.c))
+CUDA_TEST_SRC := $(wildcard tests/executor/*_cuda.cu)
+CUDA_OBJ      := $(CUDA_SRC:%.cu=$(OBJ)/cuda/%.o)
+CUDA_LIB      := $(if $(CUDA_ON),$(BUILD)/libohmgrad_cuda.a)
+CUDA_TESTS    := $(if $(CUDA_ON),$(BUILD)/tests-cuda)
+EXECUTOR_OBJ  := $(patsubst %.cu,$(OBJ)/executor/%.o,$(filter-out kernels/runtime_cuda.cu,$(CUDA_SRC)) \
+                   $(wildcard tests/executor/*.cu)) \
+                 $(patsubst %.cpp,$(OBJ)/executor/%.o,$(wildcard tests/executor/*.cpp))
+
+all: $(LIB) $(CUDA_LIB) $(PROGRAM) $(PLUGINS) ## the library and the program, in build/
+	@echo "  cuda  $(if $(CUDA_ON),found: $(NVCC) builds the CUDA backend for sm_80$(comma) sm_90a and PTX,missing: CPU alone; $(wordlist 2,40,$(CUDA_ANSWER)))"
+
+comma := ,
+
+tests-binary: $(TESTS) $(CUDA_TESTS) $(PROGRAM) $(PLUGINS)
 
 .PHONY: all tests-binary FORCE
 
@@ -67,17 +96,36 @@ $(LIB): $(LIB_OBJ)
 	$(call SAY,ar    $@)
 	$(Q)ar rcs $@ $^
 
+$(BUILD)/libohmgrad_cuda.a: $(CUDA_OBJ) $(CUDA_HOST_OBJ)
+	@rm -f $@
+	$(call SAY,ar    $@)
+	$(Q)ar rcs $@ $^
+
 # All of the library goes in and stays visible: a plug-in that is loaded later may call any of it.
 WHOLE := -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
+WHOLE_CUDA := $(if $(CUDA_ON),-Wl$(comma)--whole-archive $(CUDA_LIB) -Wl$(comma)--no-whole-archive)
 
-$(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB)
+$(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB) $(CUDA_LIB) $(BUILD)/link.txt
 	$(call SAY,link  $@)
-	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(WHOLE_CUDA) $(LDFLAGS) $(LIBS) $(CUDA_LIBS)
 
-# The program's own files, without its main, are linked in so that tests can call them.
-$(TESTS): $(TEST_OBJ) $(filter-out %/main.o,$(CLI_OBJ)) $(LIB)
+# The program's own files, without its main, are linked in so that tests can call them. In tests the
+# CUDA part runs on the host executor, in tests-cuda on a device.
+TEST_PARTS := $(TEST_OBJ) $(filter-out %/main.o,$(CLI_OBJ)) $(CUDA_HOST_OBJ)
+TEST_LIBS  := -lcheck -lsubunit -lrt
+$(TESTS): $(TEST_PARTS) $(EXECUTOR_OBJ) $(LIB)
 	$(call SAY,link  $@)
-	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) -lcheck -lsubunit -lrt $(LIBS)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lstdc++
+
+$(BUILD)/tests-cuda: $(TEST_PARTS) $(CUDA_TEST_SRC:%.cu=$(OBJ)/cuda/%.o) \
+                     $(OBJ)/tests/executor/executor_absent.o $(CUDA_OBJ) $(LIB)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) $(CUDA_LIBS)
+
+# A program is linked again when its CUDA part comes or goes.
+$(BUILD)/link.txt: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(CUDA_LIBS)' | cmp -s - $@ || echo '$(CUDA_LIBS)' > $@
 
 $(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
 	$(call SAY,link  $@)
@@ -89,6 +137,33 @@ $(OBJ)/%.o: %.c $(STAMPS) | $(BUILD)/build_info.h
 	@mkdir -p $(@D)
 	$(call SAY,$(CC)   $<)
 	$(Q)$(COMPILE) -o $@ $<
+
+# Contractions are written out as fmaf: parity with the CPU is claimed of every file that is not named
+# in FMAD_SRC. No C++ runtime is needed to link the objects. ptxas says what each kernel takes.
+FMAD_SRC  :=
+NVCC_BASE := -std=c++17 -O3 $(GENCODE) -Werror all-warnings -Xptxas -v -lineinfo \
+             -Xcompiler -Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
+$(OBJ)/cuda/%.o: %.cu $(BUILD)/nvcc.txt
+	@mkdir -p $(@D)
+	$(call SAY,nvcc  $<)
+	$(Q)$(NVCC) $(NVCC_BASE) --fmad=$(if $(filter $<,$(FMAD_SRC)),true,false) -I. -MMD -MP -MF $(@:.o=.d) -c -o $@ $< \
+	  >$(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
+
+$(BUILD)/nvcc.txt: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(NVCC) $(NVCC_BASE) $(FMAD_SRC)' | cmp -s - $@ || echo '$(NVCC) $(NVCC_BASE) $(FMAD_SRC)' > $@
+
+# Kernel sources as C++ (tests/executor/README.md).
+EXECUTOR_BASE := -x c++ -std=c++17 -D_GNU_SOURCE -DOHM_EXECUTOR -O2 -g -ffp-contract=off -fno-math-errno \
+                 -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(SAN)),$(SAN_ON)) \
+                 -include tests/executor/device_executor.hpp
+define executor_rule
+$(OBJ)/executor/%.o: %.$(1) $(STAMPS)
+	@mkdir -p $$(@D)
+	$$(call SAY,$$(CXX)   $$<)
+	$$(Q)$$(CXX) $$(EXECUTOR_BASE) -I. $$(CFLAGS) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach kind,cu cpp,$(eval $(call executor_rule,$(kind))))
 
 define isa_rule
 $(OBJ)/%_simd.$(1).o: %_simd.c $(STAMPS) | $(BUILD)/build_info.h
@@ -104,7 +179,7 @@ $(BUILD)/plugins/%.so: models/plugins/%.c $(STAMPS) | $(BUILD)/build_info.h
 	$(call SAY,$(CC)   $@)
 	$(Q)$(filter-out -c,$(COMPILE)) -MF $(@:.so=.d) -MT $@ -fPIC -shared -o $@ $<
 
-FLAGS_LINE := $(CC) $(BASE) $(CFLAGS) $(LDFLAGS)
+FLAGS_LINE := $(CC) $(CXX) $(BASE) $(CFLAGS) $(LDFLAGS)
 $(BUILD)/flags.txt: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(FLAGS_LINE)' | cmp -s - $@ || echo '$(FLAGS_LINE)' > $@
@@ -144,7 +219,10 @@ deps: ## installs the packages that are missing, as root or through sudo
 
 # ---- tests ---------------------------------------------------------------------------------
 
+# On a device the kernels' tables run once more, before the last line that others look for.
 run-tier: tests-binary
+	$(if $(CUDA_ON),@if [ -e /dev/nvidiactl ] && [ -z "$(TEST_ARGS)" ]; then \
+	  $(BUILD)/tests-cuda --tier=$(TIER) --gtest_filter='*_cuda.*'; fi)
 	OMP_WAIT_POLICY=passive $(BUILD)/tests --tier=$(TIER) $(TEST_ARGS)
 
 check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
@@ -165,6 +243,9 @@ san: ## quick tests under ASan and UBSan, leaks included
 	 fi; \
 	 ASAN_OPTIONS=detect_leaks=$$leaks UBSAN_OPTIONS=print_stacktrace=1 CK_TIMEOUT_MULTIPLIER=5 \
 	   $(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=1 run-tier TIER=quick
+
+ptxas: $(CUDA_LIB) ## registers, shared memory and spills of every CUDA kernel
+	@$(if $(CUDA_ON),sh .ci/ptxas $(CUDA_OBJ:.o=.ptxas),echo "ptxas: SKIPPED, $(wordlist 2,40,$(CUDA_ANSWER))")
 
 layers: $(BUILD)/build_info.h ## include directions, file names, lengths, READMEs
 	@CC=$(CC) BUILD=$(BUILD) .ci/layers
@@ -214,7 +295,7 @@ install: all ## library, headers, ohmgrad.pc, program, presets; PREFIX=/usr/loca
 
 install-files:
 	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/bin
-	install -m 644 $(LIB) $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 $(LIB) $(CUDA_LIB) $(DESTDIR)$(PREFIX)/lib/
 	$(if $(PROGRAM),install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/)
 	for folder in $(FOLDERS); do \
 	  for header in $$folder/*.h; do \
@@ -233,7 +314,7 @@ install-files:
 	  echo 'Description: Straight-through training through a simulated analog chip'; \
 	  echo 'Version: $(VERSION)'; \
 	  echo 'Cflags: -I$${prefix}/include/ohmgrad'; \
-	  echo 'Libs: -L$${prefix}/lib -lohmgrad $(LIBS) -fopenmp'; \
+	  echo 'Libs: -L$${prefix}/lib -lohmgrad $(if $(CUDA_ON),-lohmgrad_cuda )$(LIBS) $(CUDA_LIBS) -fopenmp'; \
 	} > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ohmgrad.pc
 
 # ---- housekeeping --------------------------------------------------------------------------
@@ -244,7 +325,7 @@ clean: ## removes build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: demo deps run-tier check test test-long san layers fuzz fuzz-binaries bench install \
+.PHONY: demo deps run-tier check test test-long san ptxas layers fuzz fuzz-binaries bench install \
         install-files clean help
 
 -include $(shell find $(OBJ) $(BUILD)/plugins -name '*.d' 2>/dev/null)

@@ -36,7 +36,7 @@ typedef struct {
 } ohm_geometry;
 
 /* First row of tile t; t = tiles gives k. */
-static inline int ohm_tile_begin(const ohm_geometry *g, int t)
+OHM_INLINE int ohm_tile_begin(const ohm_geometry *g, int t)
 {
     if (t >= g->tiles)
         return g->k;
@@ -44,7 +44,7 @@ static inline int ohm_tile_begin(const ohm_geometry *g, int t)
 }
 
 /* Rows of the tallest tile. */
-static inline int ohm_tile_rows_most(const ohm_geometry *g)
+OHM_INLINE int ohm_tile_rows_most(const ohm_geometry *g)
 {
     int most = 0;
     for (int t = 0; t < g->tiles; t++) {
@@ -55,26 +55,26 @@ static inline int ohm_tile_rows_most(const ohm_geometry *g)
 }
 
 /* Arrays whose currents are read separately for one slice: 2 when both signs meet an ADC of their own. */
-static inline int ohm_arrays(const ohm_geometry *g)
+OHM_INLINE int ohm_arrays(const ohm_geometry *g)
 {
     return g->differential && g->digital ? 2 : 1;
 }
 
 /* Columns of cells whose currents meet in one conversion: both of an analog pair. */
-static inline int ohm_columns_seen(const ohm_geometry *g)
+OHM_INLINE int ohm_columns_seen(const ohm_geometry *g)
 {
     return g->differential && !g->digital ? 2 : 1;
 }
 
 /* Conductance (levels) of the unused cells of one column of tile t: at G_min, their rows grounded,
  * they carry no signal, but thermal noise. */
-static inline double ohm_idle_conductance(const ohm_geometry *g, int t)
+OHM_INLINE double ohm_idle_conductance(const ohm_geometry *g, int t)
 {
     return g->pedestal * (g->tile_rows - (ohm_tile_begin(g, t + 1) - ohm_tile_begin(g, t)));
 }
 
 /* A unipolar ADC sees single-ended currents of non-negative drive. */
-static inline int ohm_bipolar(const ohm_geometry *g)
+OHM_INLINE int ohm_bipolar(const ohm_geometry *g)
 {
     return !g->digital || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
 }
@@ -110,7 +110,7 @@ typedef struct {
 } ohm_read;
 
 /* What the digital side makes of the raw sum of output n: rounding, drift compensation, encoding correction. */
-static inline double ohm_correct(const ohm_read *r, double sum, int n)
+OHM_INLINE double ohm_correct(const ohm_read *r, double sum, int n)
 {
     double correction = r->correction ? r->correction[n] : 0.0, alpha = r->alpha ? r->alpha[n] : 1.0;
     sum = r->correction_read ? alpha * (sum - correction) : alpha * sum - correction;
@@ -118,26 +118,26 @@ static inline double ohm_correct(const ohm_read *r, double sum, int n)
 }
 
 /* The codes an ADC can return. */
-static inline float ohm_adc_high(const ohm_geometry *g, const ohm_read *r)
+OHM_INLINE float ohm_adc_high(const ohm_geometry *g, const ohm_read *r)
 {
     return (float)((1 << (ohm_bipolar(g) ? r->adc_bits - 1 : r->adc_bits)) - 1);
 }
-static inline float ohm_adc_low(const ohm_geometry *g, const ohm_read *r)
+OHM_INLINE float ohm_adc_low(const ohm_geometry *g, const ohm_read *r)
 {
     return ohm_bipolar(g) ? -ohm_adc_high(g, r) : 0.0f;
 }
 
 /* Bounded INL shape: odd, zero at 0 and from ±1 on (an overload must not come back), peak 1. */
-static inline double ohm_inl_shape(double u)
+OHM_INLINE double ohm_inl_shape(double u)
 {
     return fabs(u) < 1.0 ? 2.598076211353316 * u * (1.0 - u * u) : 0.0;
 }
 /* What a DAC with that INL (peak in digits) gives for a digit. */
-static inline double ohm_dac_drive(double inl, double max_digit, double digit)
+OHM_INLINE double ohm_dac_drive(double inl, double max_digit, double digit)
 {
     return digit + inl * ohm_inl_shape(digit / max_digit);
 }
-static inline double ohm_inl_slope(double u)
+OHM_INLINE double ohm_inl_slope(double u)
 {
     return fabs(u) < 1.0 ? 2.598076211353316 * (1.0 - 3.0 * u * u) : 0.0;
 }
@@ -145,29 +145,29 @@ static inline double ohm_inl_slope(double u)
 /* ---- Packed columns: each column tile padded to a multiple of 16, panels of 32 with one of 16 at the end. */
 enum { OHM_PANEL = 32, OHM_HALF_PANEL = 16, OHM_ROW_BLOCK = 48, OHM_ROW_GROUP = 12 };
 
-static inline int ohm_tile_pitch(const ohm_geometry *g)
+OHM_INLINE int ohm_tile_pitch(const ohm_geometry *g)
 {
     int columns = g->column_tiles == 1 ? g->n : g->tile_columns;
     return (columns + OHM_HALF_PANEL - 1) / OHM_HALF_PANEL * OHM_HALF_PANEL;
 }
 /* Packed width of a layer. */
-static inline int ohm_packed_columns(const ohm_geometry *g)
+OHM_INLINE int ohm_packed_columns(const ohm_geometry *g)
 {
     return g->column_tiles * ohm_tile_pitch(g);
 }
 /* Packed position of output column n. */
-static inline int ohm_packed_position(const ohm_geometry *g, int n)
+OHM_INLINE int ohm_packed_position(const ohm_geometry *g, int n)
 {
     return g->column_tiles == 1 ? n : n / g->tile_columns * ohm_tile_pitch(g) + n % g->tile_columns;
 }
 /* Width of the panel that starts at packed position c (c a multiple of 32 within its column tile). */
-static inline int ohm_panel_width(const ohm_geometry *g, int c)
+OHM_INLINE int ohm_panel_width(const ohm_geometry *g, int c)
 {
     int pitch = ohm_tile_pitch(g), left = pitch - c % pitch;
     return left >= OHM_PANEL ? OHM_PANEL : OHM_HALF_PANEL;
 }
 /* Index of cell (row r of tile t, packed column c) in one packed array of k·packed_columns floats. */
-static inline size_t ohm_packed_index(const ohm_geometry *g, int t, int r, int c)
+OHM_INLINE size_t ohm_packed_index(const ohm_geometry *g, int t, int r, int c)
 {
     int begin = ohm_tile_begin(g, t), rows = ohm_tile_begin(g, t + 1) - begin;
     int pitch = ohm_tile_pitch(g), tile = c / pitch, within = c % pitch;
@@ -177,7 +177,7 @@ static inline size_t ohm_packed_index(const ohm_geometry *g, int t, int r, int c
 
 /* Draws of one sample: element = read·pitch + packed column, references after the columns; a pitch
  * divides 128 or is a multiple of it, so that panels never straddle two transforms. */
-static inline int ohm_draw_pitch(const ohm_geometry *g)
+OHM_INLINE int ohm_draw_pitch(const ohm_geometry *g)
 {
     int need = ohm_packed_columns(g) + (g->differential ? 0 : g->column_tiles), pitch = 16;
     if (need > 128)
@@ -186,20 +186,20 @@ static inline int ohm_draw_pitch(const ohm_geometry *g)
         pitch *= 2;
     return pitch;
 }
-static inline uint64_t ohm_read_count(const ohm_geometry *g)
+OHM_INLINE uint64_t ohm_read_count(const ohm_geometry *g)
 {
     return (uint64_t)g->phases * g->planes * g->slices * ohm_arrays(g) * g->tiles;
 }
-static inline uint64_t ohm_read_index(const ohm_geometry *g, int phase, int plane, int slice, int array, int t)
+OHM_INLINE uint64_t ohm_read_index(const ohm_geometry *g, int phase, int plane, int slice, int array, int t)
 {
     return ((((uint64_t)phase * g->planes + plane) * g->slices + slice) * ohm_arrays(g) + array) * g->tiles + t;
 }
-static inline uint64_t ohm_draw_transforms(const ohm_geometry *g)
+OHM_INLINE uint64_t ohm_draw_transforms(const ohm_geometry *g)
 {
     return (ohm_read_count(g) * ohm_draw_pitch(g) + 127) / 128;
 }
 /* DAC draws of one sample: element = (phase·planes + plane)·dac_pitch + input. */
-static inline uint64_t ohm_dac_pitch(const ohm_geometry *g)
+OHM_INLINE uint64_t ohm_dac_pitch(const ohm_geometry *g)
 {
     return ((uint64_t)g->k + 127) / 128 * 128;
 }

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/portable.h"
+
 /* Minimax coefficients, fitted in double and rounded to float.
  * -2 log(1 + f) / f on [sqrt(1/2) - 1, sqrt(2) - 1], relative error 3e-8. */
 #define OHM_LOG_0 (-0x1.000000p+1f)
@@ -35,14 +37,14 @@
 /* 1 / sqrt(128 * 6825): the variance of a byte's value is 6825, and 128 of them are summed. */
 #define OHM_FAST_SCALE (0x1.1877dcp-10f)
 
-static inline float ohm_float_of_bits(uint32_t bits)
+OHM_INLINE float ohm_float_of_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline uint32_t ohm_bits_of_float(float value)
+OHM_INLINE uint32_t ohm_bits_of_float(float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -50,7 +52,7 @@ static inline uint32_t ohm_bits_of_float(float value)
 }
 
 /* sqrt(-2 ln u), u = (word + 1/2) / 2^32. */
-static inline float ohm_normal_radius(uint32_t word)
+OHM_INLINE float ohm_normal_radius(uint32_t word)
 {
     float u = fmaf((float)word, 0x1p-32f, 0x1p-33f);
     float above = fmaf((float)(int32_t)~word, -0x1p-32f, -0x1p-33f);
@@ -74,7 +76,7 @@ static inline float ohm_normal_radius(uint32_t word)
 
 /* One Box-Muller pair. The top two bits of `angle` choose the quarter turn, the other thirty the
  * place t in it, centred: every angle occurs once. */
-static inline void ohm_normal_pair(float *cosine, float *sine, uint32_t radius, uint32_t angle)
+OHM_INLINE void ohm_normal_pair(float *cosine, float *sine, uint32_t radius, uint32_t angle)
 {
     float r = ohm_normal_radius(radius);
     float t = (float)(int32_t)(angle << 2 | 2) * 0x1p-32f;
@@ -91,14 +93,14 @@ static inline void ohm_normal_pair(float *cosine, float *sine, uint32_t radius, 
 }
 
 /* Value of a byte before the transform: odd, |v| <= 189, variance 6825, kurtosis near 0 excess. */
-static inline int ohm_fast_value(uint8_t byte)
+OHM_INLINE int ohm_fast_value(uint8_t byte)
 {
     int u = 2 * (byte & 63) - 63;
     return byte & 128 ? 3 * u : u;
 }
 
 /* 1 where output j changes sign: j0 j1 ^ j2 j3 ^ j4 j5 ^ j6 j0. */
-static inline int ohm_fast_negative(unsigned j)
+OHM_INLINE int ohm_fast_negative(unsigned j)
 {
     return ((j & j >> 1) ^ (j >> 2 & j >> 3) ^ (j >> 4 & j >> 5) ^ (j >> 6 & j)) & 1;
 }

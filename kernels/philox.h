@@ -6,11 +6,7 @@
 
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define OHM_INLINE static inline __host__ __device__
-#else
-#define OHM_INLINE static inline
-#endif
+#include "kernels/portable.h"
 
 #define OHM_PHILOX_M0 0xD2511F53u
 #define OHM_PHILOX_M1 0xCD9E8D57u

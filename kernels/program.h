@@ -74,17 +74,17 @@ double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t ele
 double ohm_truncate_normal(double z, double tolerance);
 
 /* A cell stuck at a random level: all levels equally likely. uniform in (0,1). */
-static inline double ohm_stuck_level(const ohm_programming *p, double uniform)
+OHM_INLINE double ohm_stuck_level(const ohm_programming *p, double uniform)
 {
     return p->g_min + floor(uniform * (rint(p->g_max - p->g_min) + 1.0));
 }
 
 /* Element index of a cell, and of a reference cell of offset weights. */
-static inline uint64_t ohm_cell_element(const ohm_geometry *g, int slice, int sign, int k, int n)
+OHM_INLINE uint64_t ohm_cell_element(const ohm_geometry *g, int slice, int sign, int k, int n)
 {
     return (((uint64_t)slice * (g->differential ? 2 : 1) + sign) * g->k + k) * g->n + n;
 }
-static inline uint64_t ohm_ref_element(const ohm_geometry *g, int slice, int k, int column_tile)
+OHM_INLINE uint64_t ohm_ref_element(const ohm_geometry *g, int slice, int k, int column_tile)
 {
     return (uint64_t)g->slices * (g->differential ? 2 : 1) * g->k * g->n + ((uint64_t)slice * g->k + k) * g->column_tiles + column_tile;
 }

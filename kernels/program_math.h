@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/portable.h"
+
 /* exp(x); clamped to the range of normal numbers. */
-static inline double ohm_exp(double x)
+OHM_INLINE double ohm_exp(double x)
 {
-    static const double magic = 6755399441055744.0; /* 1.5·2^52: adding it rounds to an integer in the low bits */
+    const double magic = 6755399441055744.0; /* 1.5·2^52: adding it rounds to an integer in the low bits */
     x = x < -708.0 ? -708.0 : x;
     x = x > 709.0 ? 709.0 : x;
     double shifted = x * 1.4426950408889634 + magic, n = shifted - magic;
@@ -37,7 +39,7 @@ static inline double ohm_exp(double x)
 }
 
 /* Natural logarithm of a positive normal number. */
-static inline double ohm_log(double x)
+OHM_INLINE double ohm_log(double x)
 {
     int64_t bits;
     memcpy(&bits, &x, sizeof bits);

@@ -1,0 +1,41 @@
+/* What tests say to the host executor. In the binary for devices (tests-cuda) the same calls exist:
+ * one order, no barriers, see executor_absent.c. */
+#ifndef OHM_TESTS_EXECUTOR_H
+#define OHM_TESTS_EXECUTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Whether kernels run on the executor; else on device 0, which may be absent. */
+bool executor_present(void);
+
+/* Orders in which blocks and threads run: 0 forward, 1 reversed, 2.. random. */
+int executor_orders(void);
+void executor_set_order(int order);
+
+/* Barriers and waits that kernels have passed since executor_forget_barriers, by place in the source.
+ * The one that is ignored does nothing from then on; -1 = none. */
+int executor_barriers(void);
+const char *executor_barrier(int index); /* "file:line __syncthreads" */
+void executor_ignore_barrier(int index);
+void executor_forget_barriers(void);
+
+/* After a kernel failed every call fails, as on a device. This drops what is queued and lets tests of
+ * failures go on; memory stays. */
+void executor_repair(void);
+
+/* Work done since the start of the process. */
+typedef struct {
+    size_t launches, blocks, threads, switches;
+} executor_counts;
+executor_counts executor_count(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,111 @@
+#include "tests/parity.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Memory of the running case; a case runs in a process of its own. */
+enum { MOST = 256 };
+static struct {
+    void *at[MOST];
+    int count;
+    ohm_cuda_stream stream;
+} memory;
+
+static void must(ohm_cuda_status status)
+{
+    ck_assert_msg(status == OHM_CUDA_OK, "%s", ohm_cuda_error_text());
+}
+
+ohm_cuda_stream parity_stream(void)
+{
+    if (!memory.stream)
+        must(ohm_cuda_stream_create(&memory.stream));
+    return memory.stream;
+}
+
+void *parity_alloc(size_t bytes)
+{
+    void *at = NULL;
+    ck_assert_int_lt(memory.count, MOST);
+    must(ohm_cuda_allocate(&at, bytes));
+    memory.at[memory.count++] = at;
+    return at;
+}
+
+void *parity_upload(const void *host, size_t bytes)
+{
+    void *at = parity_alloc(bytes);
+    must(ohm_cuda_upload(at, host, bytes, parity_stream()));
+    must(ohm_cuda_stream_wait(parity_stream()));
+    return at;
+}
+
+ohm_cuda_status parity_fetch(void *host, const void *device, size_t bytes)
+{
+    ohm_cuda_status status = ohm_cuda_download(host, device, bytes, parity_stream());
+    return status == OHM_CUDA_OK ? ohm_cuda_stream_wait(parity_stream()) : status;
+}
+
+/* After a kernel failed, memory is given back all the same; the failure has been reported. */
+static void release(void)
+{
+    executor_repair();
+    for (int i = 0; i < memory.count; i++)
+        ohm_cuda_free(memory.at[i]);
+    ohm_cuda_stream_destroy(memory.stream);
+    executor_repair();
+    memory.count = 0;
+    memory.stream = NULL;
+}
+
+ohm_verdict parity_pass(void)
+{
+    return (ohm_verdict){.pass = true};
+}
+
+ohm_verdict parity_failed(const char *what)
+{
+    ohm_verdict verdict = {.pass = false};
+    snprintf(verdict.text, sizeof verdict.text, "%.80s: %.200s", what, ohm_cuda_error_text());
+    return verdict;
+}
+
+const char *parity_absent(void)
+{
+    int count;
+    return ohm_cuda_count(&count) == OHM_CUDA_OK && count > 0 ? NULL : ohm_cuda_error_text();
+}
+
+static ohm_verdict run_in(parity_case *run, int order)
+{
+    executor_set_order(order);
+    ohm_verdict verdict = run();
+    release();
+    return verdict;
+}
+
+void parity_orders(parity_case *run)
+{
+    for (int order = 0; order < executor_orders(); order++) {
+        ohm_verdict verdict = run_in(run, order);
+        ck_assert_msg(verdict.pass, "thread order %d: %s", order, verdict.text);
+    }
+}
+
+void parity_barriers(parity_case *run)
+{
+    executor_forget_barriers();
+    ohm_verdict whole = run_in(run, 0);
+    ck_assert_msg(whole.pass, "with all barriers: %s", whole.text);
+    int count = executor_barriers();
+    ck_assert_msg(count > 0, "this case passes no barrier: use OHM_PARITY_ALONE");
+    for (int barrier = 0; barrier < count; barrier++) {
+        bool noticed = false;
+        executor_ignore_barrier(barrier);
+        for (int order = 0; order < executor_orders() && !noticed; order++)
+            noticed = !run_in(run, order).pass;
+        executor_ignore_barrier(-1);
+        ck_assert_msg(noticed, "%s can be left out and no thread order fails",
+                      executor_barrier(barrier));
+    }
+}
