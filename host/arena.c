@@ -212,8 +212,7 @@ ohm_status ohm_arena_place(ohm_arena *arena)
 
 /* ---- the block ----------------------------------------------------------------------------- */
 
-/* Bytes that the system can give without swapping; SIZE_MAX when it does not say. */
-static size_t available_bytes(void)
+size_t ohm_memory_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "r");
     if (!file)
@@ -248,7 +247,7 @@ ohm_status ohm_arena_reserve(ohm_arena *arena)
     if (arena->block)
         return OHM_OK;
     OHM_TRY(ohm_arena_place(arena));
-    size_t bytes = arena->memory.reserved, available = available_bytes();
+    size_t bytes = arena->memory.reserved, available = ohm_memory_available();
     if (bytes > available)
         return does_not_fit(arena, "and the machine has free only", (double)available / (1 << 20));
     arena->mapped = (bytes / HUGE_PAGE + 1) * HUGE_PAGE;

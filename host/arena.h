@@ -32,6 +32,8 @@ ohm_status ohm_arena_add(ohm_arena *arena, int *id, const char *name, size_t byt
 /* Widens a buffer's lifetime so that it holds `tick`. Before ohm_arena_place only. */
 ohm_status ohm_arena_extend(ohm_arena *arena, int id, int tick);
 ohm_status ohm_arena_place(ohm_arena *arena);                    /* offsets; idempotent */
+/* Bytes that the system can give without swapping; SIZE_MAX when it does not say. */
+size_t ohm_memory_available(void);
 /* Places and allocates, zeroed. OHM_ERR_MEMORY, before anything is allocated, when the plan exceeds
  * what the system has free; the message names the largest category. */
 ohm_status ohm_arena_reserve(ohm_arena *arena);

@@ -163,6 +163,25 @@ ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, i
     return OHM_OK;
 }
 
+ohm_status ohm_file_text_open(ohm_file_text *text, const char *path)
+{
+    *text = (ohm_file_text){0};
+    text->stream = open_memstream(&text->data, &text->bytes);
+    return text->stream ? OHM_OK : OHM_FAIL(OHM_ERR_MEMORY, "no memory for %s", path);
+}
+
+ohm_status ohm_file_text_write(ohm_file_text *text, const char *path)
+{
+    int whole = !ferror(text->stream);
+    whole &= fclose(text->stream) == 0;
+    const ohm_file_part part = {text->data, text->bytes};
+    ohm_status status = whole ? ohm_file_write_atomic(path, &part, 1)
+                              : OHM_FAIL(OHM_ERR_MEMORY, "no memory for %s", path);
+    free(text->data);
+    *text = (ohm_file_text){0};
+    return status;
+}
+
 /* ---- names --------------------------------------------------------------------------------- */
 
 ohm_status ohm_file_beside(char *path, size_t bytes, const char *of, const char *name)

@@ -3,6 +3,7 @@
 #define OHM_HOST_FILE_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "host/status.h"
 
@@ -21,6 +22,17 @@ typedef struct {
  * (OHM_ERR_IO) the old file stands and the temporary one is gone; a process killed meanwhile leaves
  * PATH.tmp-<pid>-<n>. What is not a regular file (a device, a directory) is never replaced. */
 ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count);
+
+/* Text that is printed before it is known whether it can be written. */
+typedef struct {
+    FILE *stream;
+    char *data;
+    size_t bytes;
+} ohm_file_text;
+/* Opens *text for printing to text->stream; `path` is for the message. OHM_ERR_MEMORY. */
+ohm_status ohm_file_text_open(ohm_file_text *text, const char *path);
+/* Writes what was printed, atomically, and frees it, written or not. */
+ohm_status ohm_file_text_write(ohm_file_text *text, const char *path);
 
 /* Makes a folder and those above it that are missing, as mkdir -p. OHM_ERR_IO: cannot, or a file stands there. */
 ohm_status ohm_file_make_folder(const char *path);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/arena.h"
 #include "host/file.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -64,17 +65,49 @@ static int take_shape(const char **at, ohm_npy *array)
     return 1;
 }
 
-static ohm_status read_dictionary(ohm_npy *array, const char *at, const char *name)
+typedef struct {
+    const char *descr;
+    size_t bytes;
+} element;
+
+static const element elements[] = {
+    {"'<f4'", 4}, {"'<f8'", 8}, {"'|i1'", 1}, {"'<i2'", 2}, {"'<i4'", 4},
+    {"'<i8'", 8}, {"'|u1'", 1}, {"'<u2'", 2}, {"'<u4'", 4}, {"'<u8'", 8},
+};
+enum { F4, F8, I1, I2, I4, I8, U1, U2, U4, U8, ELEMENTS };
+
+/* Of the first `known` types, the one that stands here; -1: none. */
+static int take_element(const char **at, int known)
+{
+    for (int i = 0; i < known; i++)
+        if (take(at, elements[i].descr))
+            return i;
+    return -1;
+}
+
+static ohm_status refuse_element(const char *at, int known, const char *name)
+{
+    int length = (int)strcspn(at, ",}\n");
+    if (known == F4 + 1)
+        REFUSE(name, "holds %.*s, not float32; convert it: numpy.save(FILE, a.astype('<f4'))",
+               length, at);
+    REFUSE(name,
+           "holds %.*s, not float32, float64 or whole numbers; convert it: "
+           "numpy.save(FILE, a.astype('<f8'))",
+           length, at);
+}
+
+/* Takes the first `known` types of the table; *type is an index into it. */
+static ohm_status read_dictionary(ohm_npy *array, int *type_found, int known, const char *at,
+                                  const char *name)
 {
     int type = 0, order = 0, shape = 0;
     skip_blanks(&at);
     int open = take(&at, "{");
     while (open && !take(&at, "}")) {
         if (!type && take(&at, "'descr'") && take(&at, ":")) {
-            if (!take(&at, "'<f4'"))
-                REFUSE(name,
-                       "holds %.*s, not float32; convert it: numpy.save(FILE, a.astype('<f4'))",
-                       (int)strcspn(at, ",}\n"), at);
+            if ((*type_found = take_element(&at, known)) < 0)
+                return refuse_element(at, known, name);
             type = 1;
         } else if (!order && take(&at, "'fortran_order'") && take(&at, ":")) {
             if (!take(&at, "False"))
@@ -98,8 +131,8 @@ static ohm_status read_dictionary(ohm_npy *array, const char *at, const char *na
 }
 
 /* Bytes before the data, or 0 with an error recorded. */
-static ohm_status read_header(ohm_npy *array, size_t *before, const char *data, size_t bytes,
-                              const char *name)
+static ohm_status read_header(ohm_npy *array, int *type, int known, size_t *before,
+                              const char *data, size_t bytes, const char *name)
 {
     const unsigned char *u = (const unsigned char *)data;
     if (bytes < PREFIX_V1 || memcmp(data, magic, MAGIC_BYTES))
@@ -123,7 +156,7 @@ static ohm_status read_header(ohm_npy *array, size_t *before, const char *data, 
         if ((unsigned char)text[i] >= 0x7F || ((unsigned char)text[i] < 0x20 && text[i] != '\n'))
             REFUSE(name, "byte %zu of its header is no text; write it again with numpy.save", i);
     *before = prefix + length;
-    return read_dictionary(array, text, name);
+    return read_dictionary(array, type, known, text, name);
 }
 
 static ohm_status count_elements(ohm_npy *array, const char *name)
@@ -131,8 +164,23 @@ static ohm_status count_elements(ohm_npy *array, const char *name)
     array->count = 1;
     for (int i = 0; i < array->rank; i++)
         if (__builtin_mul_overflow(array->count, (size_t)array->shape[i], &array->count) ||
-            array->count > SIZE_MAX / sizeof(float))
+            array->count > SIZE_MAX / sizeof(double))
             REFUSE(name, "its shape asks for more memory than there is addresses");
+    return OHM_OK;
+}
+
+/* Header and length are right; *at is the data. */
+static ohm_status look(ohm_npy *array, int *type, int known, const char **at, const char *data,
+                       size_t bytes, const char *name)
+{
+    size_t before;
+    OHM_TRY(read_header(array, type, known, &before, data, bytes, name));
+    OHM_TRY(count_elements(array, name));
+    size_t wanted = array->count * elements[*type].bytes;
+    if (bytes - before != wanted)
+        REFUSE(name, "holds %zu bytes of data where its shape asks for %zu; is the copy whole?",
+               bytes - before, wanted);
+    *at = data + before;
     return OHM_OK;
 }
 
@@ -140,17 +188,65 @@ ohm_status ohm_npy_parse(ohm_npy *array, const char *data, size_t bytes, const c
 {
     memset(array, 0, sizeof *array);
     ohm_npy read = {0};
-    size_t before;
-    OHM_TRY(read_header(&read, &before, data, bytes, name));
-    OHM_TRY(count_elements(&read, name));
-    if (bytes - before != read.count * sizeof(float))
-        REFUSE(name, "holds %zu bytes of data where its shape asks for %zu; is the copy whole?",
-               bytes - before, read.count * sizeof(float));
+    int type = F4;
+    const char *at;
+    OHM_TRY(look(&read, &type, F4 + 1, &at, data, bytes, name));
     read.value = malloc(read.count ? read.count * sizeof(float) : 1);
     if (!read.value)
         return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory for %zu numbers", name, read.count);
-    memcpy(read.value, data + before, read.count * sizeof(float));
+    memcpy(read.value, at, read.count * sizeof(float));
     *array = read;
+    return OHM_OK;
+}
+
+#define TAKE_AS(type)                                                                              \
+    {                                                                                              \
+        type value;                                                                                \
+        memcpy(&value, at, sizeof value);                                                          \
+        return (double)value;                                                                      \
+    }
+static double double_of(const char *at, int type)
+{
+    switch (type) {
+    case F4:
+        TAKE_AS(float)
+    case F8:
+        TAKE_AS(double)
+    case I1:
+        TAKE_AS(int8_t)
+    case I2:
+        TAKE_AS(int16_t)
+    case I4:
+        TAKE_AS(int32_t)
+    case I8:
+        TAKE_AS(int64_t)
+    case U1:
+        TAKE_AS(uint8_t)
+    case U2:
+        TAKE_AS(uint16_t)
+    case U4:
+        TAKE_AS(uint32_t)
+    default:
+        TAKE_AS(uint64_t)
+    }
+}
+
+ohm_status ohm_npy_parse_real(ohm_npy_real *array, const char *data, size_t bytes, const char *name)
+{
+    memset(array, 0, sizeof *array);
+    ohm_npy header = {0};
+    int type = F4;
+    const char *at;
+    OHM_TRY(look(&header, &type, ELEMENTS, &at, data, bytes, name));
+    size_t wanted = header.count * sizeof(double);
+    double *value = wanted <= ohm_memory_available() ? malloc(wanted + !wanted) : NULL;
+    if (!value)
+        return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory for %zu numbers (%zu bytes)", name,
+                        header.count, wanted);
+    for (size_t i = 0; i < header.count; i++)
+        value[i] = double_of(at + i * elements[type].bytes, type);
+    *array = (ohm_npy_real){.rank = header.rank, .count = header.count, .value = value};
+    memcpy(array->shape, header.shape, sizeof array->shape);
     return OHM_OK;
 }
 
@@ -175,7 +271,8 @@ void ohm_npy_free(ohm_npy *array)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
-ohm_status ohm_npy_write(const char *path, const float *value, int rank, const int64_t *shape)
+static ohm_status write_array(const char *path, const void *value, int type, int rank,
+                              const int64_t *shape)
 {
     char dictionary[256], header[PREFIX_V1 + 320];
     size_t count = 1;
@@ -183,7 +280,7 @@ ohm_status ohm_npy_write(const char *path, const float *value, int rank, const i
         return OHM_FAIL(OHM_ERR_ARGUMENT, "%s: an array of %d dimensions; at most %d are written",
                         path, rank, OHM_NPY_RANK_MAX);
     int used = snprintf(dictionary, sizeof dictionary,
-                        "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+                        "{'descr': %s, 'fortran_order': False, 'shape': (", elements[type].descr);
     for (int i = 0; i < rank; i++) {
         used += snprintf(dictionary + used, sizeof dictionary - (size_t)used,
                          i ? ", %" PRId64 : "%" PRId64, shape[i]);
@@ -197,6 +294,16 @@ ohm_status ohm_npy_write(const char *path, const float *value, int rank, const i
            (const unsigned char[]){1, 0, (unsigned char)length, (unsigned char)(length >> 8)}, 4);
     snprintf(header + PREFIX_V1, sizeof header - PREFIX_V1, "%-*s\n", length - 1, dictionary);
     const ohm_file_part parts[] = {{header, (size_t)(PREFIX_V1 + length)},
-                                   {value, count * sizeof(float)}};
+                                   {value, count * elements[type].bytes}};
     return ohm_file_write_atomic(path, parts, 2);
+}
+
+ohm_status ohm_npy_write(const char *path, const float *value, int rank, const int64_t *shape)
+{
+    return write_array(path, value, F4, rank, shape);
+}
+
+ohm_status ohm_npy_write_f64(const char *path, const double *value, int rank, const int64_t *shape)
+{
+    return write_array(path, value, F8, rank, shape);
 }
