@@ -11,11 +11,21 @@
 #include "tests/runner.h"
 
 static const double x[3] = {1, 2, 3}, y[3] = {0.5, NAN, 0.25}, error[3] = {0.1, 0.1, 0.05};
-static const ohm_plot_series series[2] = {{"it's one_two", 3, x, y, error},
-                                          {"plain", 2, x, x, NULL}};
-static const ohm_plot_panel panels[2] = {
-    {"first", "level", "value", 0, OHM_LEGEND_INSIDE, 2, series},
-    {"second", "level", "value", 1, OHM_LEGEND_NONE, 1, series + 1}};
+static const ohm_plot_series series[2] = {
+    {.name = "it's one_two", .points = 3, .x = x, .y = y, .error = error},
+    {.name = "plain", .points = 2, .x = x, .y = x}};
+static const ohm_plot_panel panels[2] = {{.title = "first",
+                                          .x_label = "level",
+                                          .y_label = "value",
+                                          .legend = OHM_LEGEND_INSIDE,
+                                          .count = 2,
+                                          .series = series},
+                                         {.title = "second",
+                                          .x_label = "level",
+                                          .y_label = "value",
+                                          .log_y = 1,
+                                          .count = 1,
+                                          .series = series + 1}};
 
 static const char *in_tmpdir(char path[512], const char *name)
 {
@@ -50,6 +60,69 @@ OHM_TEST(plot, numbers_and_script_are_written)
     ck_assert_ptr_nonnull(strstr(script, "set logscale y"));
     free(data);
     free(script);
+}
+
+OHM_TEST(plot, companions_are_dashed_in_the_colour_before)
+{
+    const ohm_plot_series lines[3] = {{.name = "a", .points = 2, .x = x, .y = x},
+                                      {.name = "b", .points = 2, .x = x, .y = x, .companion = 1},
+                                      {.name = "c", .points = 2, .x = x, .y = x}};
+    const ohm_plot_panel panel = {.title = "t",
+                                  .x_label = "x",
+                                  .y_label = "y",
+                                  .log_x = 1,
+                                  .y_most = 50,
+                                  .count = 3,
+                                  .series = lines};
+    char path[512];
+    forget_path();
+    ck_assert_int_eq(ohm_plot_write(in_tmpdir(path, "a.svg"), &panel, 1), OHM_ERR_UNSUPPORTED);
+    char *script = text_of("a.gp");
+    ck_assert_ptr_nonnull(strstr(script, "lt 1 title 'a'"));
+    ck_assert_ptr_nonnull(strstr(script, "lt 1 dt 2 notitle"));
+    ck_assert_ptr_nonnull(strstr(script, "lt 2 title 'c'"));
+    ck_assert_ptr_nonnull(strstr(script, "set yrange [*:50]\nset logscale x 2\n"));
+    free(script);
+}
+
+static const double cells[6] = {1, 2, 3, 4, NAN, 6};
+static const ohm_plot_map maps[2] = {{"left", "mV", cells, -1, -1}, {"right", "%", cells, 1, 2}};
+
+OHM_TEST(plot, maps_are_square_and_marked)
+{
+    char path[512];
+    forget_path();
+    ck_assert_int_eq(
+        ohm_plot_maps(in_tmpdir(path, "a.svg"), maps, 2, 2, 3, "bit line", "word line"),
+        OHM_ERR_UNSUPPORTED);
+    char *data = text_of("a.dat"), *script = text_of("a.gp");
+    ck_assert_ptr_nonnull(strstr(
+        data, "# left\n1 2 3\n4 nan 6\n\n\n# its mark: column, row\nnan nan\n\n\n# right\n"));
+    ck_assert_ptr_nonnull(strstr(data, "# its mark: column, row\n2 1\n"));
+    ck_assert_ptr_nonnull(
+        strstr(script, "set xrange [-0.5:2.5]\nset yrange [1.5:-0.5]\nset xtics 1\nset ytics 1\n"));
+    ck_assert_ptr_nonnull(strstr(script, "set size ratio 0.666666667"));
+    ck_assert_ptr_nonnull(strstr(script, "set cblabel '%'"));
+    ck_assert_ptr_nonnull(
+        strstr(script, "index 2 matrix with image pixels, 'a.dat' index 3 using 1:2"));
+    free(data);
+    free(script);
+    ck_assert_int_eq(ohm_plot_maps(in_tmpdir(path, "a.svg"), maps, 0, 2, 3, "x", "y"),
+                     OHM_ERR_ARGUMENT);
+}
+
+OHM_TEST(plot, gnuplot_draws_maps)
+{
+    char path[512];
+    if (ohm_test_run(NULL, 0, "command -v gnuplot") != 0)
+        OHM_SKIP("gnuplot is not installed");
+    OHM_OK_OR_FAIL(ohm_plot_maps(in_tmpdir(path, "a.svg"), maps, 2, 2, 3, "bit line", "word line"));
+    char *text = text_of("a.svg");
+    ck_assert_ptr_nonnull(strstr(text, "left"));
+    ck_assert_ptr_nonnull(strstr(text, "word line"));
+    free(text);
+    OHM_OK_OR_FAIL(ohm_plot_maps(in_tmpdir(path, "b.png"), maps, 2, 1, 6, "bit line", "word line"));
+    OHM_OK_OR_FAIL(ohm_plot_maps(in_tmpdir(path, "c.png"), maps, 2, 6, 1, "bit line", "word line"));
 }
 
 OHM_TEST(plot, missing_gnuplot_is_one_line_and_no_failure)

@@ -250,19 +250,10 @@ static void print_csv(FILE *out, const ohm_gradient_report *report)
 
 static ohm_status write_csv(const ohm_gradient_report *report, const char *path)
 {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *out = open_memstream(&text, &bytes);
-    if (!out)
-        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for %s", path);
-    print_csv(out, report);
-    int whole = !ferror(out);
-    whole &= fclose(out) == 0;
-    const ohm_file_part part = {text, bytes};
-    ohm_status status = whole ? ohm_file_write_atomic(path, &part, 1)
-                              : OHM_FAIL(OHM_ERR_MEMORY, "no memory for %s", path);
-    free(text);
-    return status;
+    ohm_file_text text;
+    OHM_TRY(ohm_file_text_open(&text, path));
+    print_csv(text.stream, report);
+    return ohm_file_text_write(&text, path);
 }
 
 /* Panel p's lines: one per group over the levels. numbers: 2·levels per group. */
@@ -276,7 +267,11 @@ static void fill_panel(ohm_plot_series *series, double *numbers, const ohm_gradi
             y[level] = ohm_gradient_at(report, level, g)[measure].mean;
             error[level] = ohm_gradient_at(report, level, g)[measure].error;
         }
-        series[g] = (ohm_plot_series){report->group[g], report->levels, report->level, y, error};
+        series[g] = (ohm_plot_series){.name = report->group[g],
+                                      .points = report->levels,
+                                      .x = report->level,
+                                      .y = y,
+                                      .error = error};
     }
 }
 
