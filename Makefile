@@ -228,10 +228,16 @@ run-tier: tests-binary
 check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
 	$(AGAIN) run-tier TIER=quick
 
-test: deps ## everything that runs on this machine
+# What only tests need; those that miss it are skipped.
+TEST_PACKAGES := ngspice
+
+test-deps: deps
+	@sh .ci/deps $(TEST_PACKAGES) || echo "make: tests that need $(TEST_PACKAGES) are skipped"
+
+test: test-deps ## everything that runs on this machine
 	$(AGAIN) $(JOBS) run-tier TIER=slow
 
-test-long: deps ## that, the long tests, and a minute of every fuzzer
+test-long: test-deps ## that, the long tests, and a minute of every fuzzer
 	$(AGAIN) $(JOBS) run-tier TIER=long
 	$(AGAIN) fuzz
 
@@ -325,7 +331,7 @@ clean: ## removes build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: demo deps run-tier check test test-long san ptxas layers fuzz fuzz-binaries bench install \
+.PHONY: demo deps test-deps run-tier check test test-long san ptxas layers fuzz fuzz-binaries bench install \
         install-files clean help
 
 -include $(shell find $(OBJ) $(BUILD)/plugins -name '*.d' 2>/dev/null)

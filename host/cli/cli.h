@@ -15,6 +15,7 @@ typedef enum {
 } ohm_exit;
 
 /* argv[0] is the command's own name. */
+ohm_status ohm_cmd_crossbar(int argc, char **argv);
 ohm_status ohm_cmd_demo(int argc, char **argv);
 ohm_status ohm_cmd_train(int argc, char **argv);
 ohm_status ohm_cmd_eval(int argc, char **argv);

@@ -19,6 +19,7 @@ static const command commands[] = {
     {"train", "train a network, or go on with a run", ohm_cmd_train},
     {"eval", "accuracy over chip instances and times", ohm_cmd_eval},
     {"gradients", "the straight-through gradient against the full one", ohm_cmd_gradients},
+    {"crossbar", "one tile as a circuit: solve, draw, export, choose its size", ohm_cmd_crossbar},
     {"mvm", "one layer through the chip: y = x w^T + b", ohm_cmd_mvm},
     {"hardware", "list chips, print one, explain every key", ohm_cmd_hardware},
     {"info", "what was built, and what this machine has", ohm_cmd_info},
