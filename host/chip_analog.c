@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/chip_cells.h"
 #include "host/device.h"
 #include "kernels/mvm_backward.h"
 
@@ -13,7 +14,9 @@ enum { CALIBRATION_ROWS = 16, ALIGN = 64 };
 typedef struct {
     ohm_chip_shape shape;
     ohm_geometry g;
-    int per_cell;
+    int per_cell; /* read noise is drawn per cell */
+    int separate; /* reads go by separate cells: per_cell, or wires that are solved for every read */
+    ohm_mvm_network network; /* of those wires; rows = 0: none */
 } analog;
 
 /* What lives in the caller's state memory: a programmed layer. */
@@ -25,7 +28,7 @@ typedef struct {
     ohm_chip_moment moment;
     int corrected; /* the offset correction of this programming has been read */
     ohm_tiles tiles;
-    ohm_crossbar cells; /* form per_cell */
+    ohm_crossbar cells; /* separate reads */
     ohm_cell_gradient gradient;
     uint8_t *negative;  /* [k][n] */
     double *correction; /* [n] encoding correction */
@@ -56,7 +59,7 @@ static size_t layout(state *s, const analog *a, int gradient, char *base)
            adcs = arrays * tiles * np;
     int spread = hw->read.model != OHM_READ_NONE &&
                  (hw->read.model != OHM_READ_CONSTANT || hw->ir_drop.model != OHM_IR_NONE);
-    int johnson = hw->temperature.johnson_bandwidth_hz > 0.0, fast = !a->per_cell;
+    int johnson = hw->temperature.johnson_bandwidth_hz > 0.0, fast = !a->separate;
     int gain = hw->adc.gain_sigma > 0.0, offset = hw->adc.offset_sigma_lsb > 0.0;
     int bent = hw->output.s_shape != 0.0 || hw->output.s_shape_sigma > 0.0;
     ohm_tiles *w = &s->tiles;
@@ -119,6 +122,11 @@ static size_t calibration_bytes(const analog *a)
            3 * ALIGN;
 }
 
+static const ohm_mvm_network *network_of(const analog *a)
+{
+    return a->network.rows ? &a->network : NULL;
+}
+
 static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
 {
     const analog *a = self;
@@ -126,10 +134,12 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     ohm_device_programming(&p, &a->g, &a->shape, &(ohm_chip_moment){0});
     size_t bytes = ohm_mvm_scratch_bytes(&a->g),
            rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
-    if (a->per_cell)
-        bytes = most(bytes,
-                     rows * ((size_t)a->g.k + a->g.n) * sizeof(double) +
-                         (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n * sizeof(double));
+    if (a->separate) {
+        bytes = most(bytes, rows * (size_t)a->g.n * sizeof(double) +
+                                ohm_chip_cells_bytes(&a->g, network_of(a)));
+        bytes =
+            most(bytes, (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n * sizeof(double));
+    }
     bytes = most(bytes, ohm_program_scratch_bytes(&a->g, &p));
     if (want_gradient) {
         bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, (int)rows));
@@ -155,6 +165,13 @@ static ohm_status create(void **self, const ohm_chip_shape *shape)
     a->shape = *shape;
     ohm_device_geometry(&a->g, shape);
     a->per_cell = hw->read.model != OHM_READ_NONE && hw->read.form == OHM_FORM_PER_CELL;
+    a->separate = a->per_cell;
+    if (ohm_device_solves_reads(hw)) {
+        ohm_programming p;
+        ohm_device_programming(&p, &a->g, &a->shape, &(ohm_chip_moment){0});
+        ohm_device_network(&a->network, &a->g, hw, &p);
+        a->separate = 1;
+    }
     *self = a;
     return OHM_OK;
 }
@@ -171,37 +188,14 @@ static int bipolar_codes(const ohm_geometry *g)
     return g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
 }
 
-typedef struct {
-    const uint8_t *x_u;
-    int m, ldx;
-    uint64_t first_row;
-} drive;
-
-/* Form per_cell: the reference, rows over threads; sums [m][n]. x: m·k doubles. */
-static void read_cells(const analog *a, const state *s, const ohm_read *r, const drive *d,
-                       double *sums, double *x)
-{
-    const ohm_geometry *g = &a->g;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int i = 0; i < d->m; i++) {
-        const uint8_t *codes = d->x_u + (size_t)i * d->ldx;
-        double *row = x + (size_t)i * g->k;
-        for (int k = 0; k < g->k; k++)
-            row[k] = !bipolar_codes(g) ? codes[k] : codes[k] >> 7 ? -(codes[k] & 127) : codes[k];
-        ohm_mvm_ref(sums + (size_t)i * g->n, g, r, &s->cells, row, 1, d->first_row + (uint64_t)i, 1,
-                    1, NULL);
-    }
-}
-
 /* Raw sums [m][n] of a calibration read. */
-static void read_raw(const analog *a, const state *s, const ohm_read *r, const drive *d,
-                     double *sums, char *scratch)
+static ohm_status read_raw(const analog *a, const state *s, const ohm_read *r,
+                           const ohm_drive_rows *d, double *sums, char *scratch)
 {
-    if (a->per_cell)
-        read_cells(a, s, r, d, sums, (double *)(void *)scratch);
-    else
-        ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row,
-                        scratch);
+    if (a->separate)
+        return ohm_chip_read_cells(sums, &a->shape, &a->g, r, &s->cells, d, a->per_cell, scratch);
+    ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+    return OHM_OK;
 }
 
 /* Splits scratch into a calibration's codes and sums and what is left. */
@@ -226,38 +220,52 @@ static ohm_read calibration_read(const analog *a, const state *s, ohm_purpose pu
 }
 
 /* The chip's own answer to x = 0 (code 2^(bits-1) on every row), averaged over 16 noisy reads. */
-static void read_correction(const analog *a, state *s, void *scratch)
+static ohm_status read_correction(const analog *a, state *s, void *scratch)
 {
     uint8_t *codes;
     double *sums;
     char *rest = carve_calibration(a, scratch, &codes, &sums);
     ohm_read r = calibration_read(a, s, OHM_FOR_CALIBRATION);
     memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)CALIBRATION_ROWS * a->g.k);
-    drive d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
-    read_raw(a, s, &r, &d, sums, rest);
+    ohm_drive_rows d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    OHM_TRY(read_raw(a, s, &r, &d, sums, rest));
     for (int n = 0; n < a->g.n; n++) {
         double sum = 0.0;
         for (int i = 0; i < CALIBRATION_ROWS; i++)
             sum += sums[(size_t)i * a->g.n + n];
         s->correction[n] = sum / CALIBRATION_ROWS;
     }
+    return OHM_OK;
+}
+
+/* Raises the ranges to these rows' currents, or counts them. */
+static ohm_status measure(const analog *a, const state *s, const ohm_infer_args *to,
+                          const ohm_drive_rows *d, char *scratch)
+{
+    if (a->separate)
+        return ohm_chip_range_cells(to->range, to->histogram, to->bins, s->read.lsb_per_column,
+                                    &a->shape, &a->g, &s->read, &s->cells, d, scratch);
+    ohm_mvm_range_cpu(to->range, to->histogram, to->bins, s->read.lsb_per_column, &a->g, &s->read,
+                      &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+    return OHM_OK;
 }
 
 /* The correction is read through the same converter, and with signed weights its first plane, where
  * every row is driven, carries more current than that of any input: a range that left it out would
  * clip it, and the error would be in every output. */
-static void range_of_correction(const analog *a, const state *s, const ohm_infer_args *args)
+static ohm_status range_of_correction(const analog *a, const state *s, const ohm_infer_args *args)
 {
     uint8_t *codes;
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
     memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)a->g.k);
-    ohm_mvm_range_cpu(args->range, NULL, 0, s->read.lsb_per_column, &a->g, &s->read, &s->tiles,
-                      codes, a->g.k, 1, 0, rest);
+    ohm_drive_rows d = {.x_u = codes, .m = 1, .ldx = a->g.k};
+    return measure(a, s, args, &d, rest);
 }
 
 /* Noise-free answer to fixed random codes, for drift compensation: sums [16][n]. */
-static void read_compensation(const analog *a, state *s, double *sums, uint8_t *codes, char *rest)
+static ohm_status read_compensation(const analog *a, state *s, double *sums, uint8_t *codes,
+                                    char *rest)
 {
     ohm_read r = calibration_read(a, s, OHM_FOR_COMPENSATION);
     ohm_stream stream = r.stream;
@@ -276,8 +284,8 @@ static void read_compensation(const analog *a, state *s, double *sums, uint8_t *
     r.quiet = 1;
     r.read_noise = 0;
     r.dac_noise = 0.0f;
-    drive d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
-    read_raw(a, s, &r, &d, sums, rest);
+    ohm_drive_rows d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    return read_raw(a, s, &r, &d, sums, rest);
 }
 
 /* ---- Programming ----------------------------------------------------------------------------- */
@@ -290,7 +298,7 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
     ohm_device_programming(&s->programming, &a->g, &a->shape, &moment);
     ohm_device_read_law(&s->law, &a->g, a->shape.hardware, time_s);
     ohm_solve_status status;
-    if (a->per_cell) {
+    if (a->separate) {
         size_t cells = (size_t)a->g.slices * a->shape.signs * a->g.k * a->g.n;
         double *level = (double *)(void *)scratch;
         for (size_t i = 0; i < cells; i++)
@@ -411,11 +419,17 @@ static ohm_status program(void *self, const ohm_program_args *args)
         return OHM_FAIL(
             OHM_ERR_UNSUPPORTED,
             "read.form: 'per_cell' has no gradient; train with aggregate, the same distribution");
+    if (args->want_gradient && a->network.rows)
+        return OHM_FAIL(
+            OHM_ERR_UNSUPPORTED,
+            "ir_drop.model: 'exact' with gated rows or non-linear cells has no gradient: "
+            "use zero_input grounded and cell.iv linear, or train.mode nograd or detach");
     memset(s, 0, sizeof *s);
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
     ohm_device_read(&s->read, &s->johnson, &a->g, &a->shape, &s->moment, OHM_FOR_INFERENCE);
     s->cells.johnson_scale = &s->johnson;
+    s->cells.network = network_of(a);
     s->read.lsb = args->g;
     s->read.lsb_per_column = args->g_per_column;
     for (int n = 0; n < a->g.n; n++)
@@ -425,12 +439,12 @@ static ohm_status program(void *self, const ohm_program_args *args)
                      args->moment.time_s > 0.0;
     if (compensate) {
         OHM_TRY(program_cells(a, s, args, 0.0, ref_level, rest));
-        read_compensation(a, s, sums, codes, rest);
+        OHM_TRY(read_compensation(a, s, sums, codes, rest));
     }
     OHM_TRY(program_cells(a, s, args, args->moment.time_s, ref_level, rest));
     if (compensate) {
         double *now = sums + (size_t)CALIBRATION_ROWS * a->g.n;
-        read_compensation(a, s, now, codes, rest);
+        OHM_TRY(read_compensation(a, s, now, codes, rest));
         set_alpha(a, s, sums, now);
     }
     draw_column_errors(a, s);
@@ -464,28 +478,26 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
     char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
     s->moment.step = s->read.stream.step =
         args->moment->step; /* a kept programming is read anew each step */
+    ohm_drive_rows d = {
+        .x_u = args->x_u, .m = args->m, .ldx = args->ldx, .first_row = args->first_row};
     if (args->range) {
         if (a->per_cell)
             return OHM_FAIL(OHM_ERR_UNSUPPORTED, "read.form: 'per_cell' cannot measure currents: "
                                                  "use adc.range max, granular or a number");
-        ohm_mvm_range_cpu(args->range, args->histogram, args->bins, s->read.lsb_per_column, &a->g,
-                          &s->read, &s->tiles, args->x_u, args->ldx, args->m, args->first_row,
-                          scratch);
-        if (s->read.correction_read && !args->histogram)
-            range_of_correction(a, s, args);
-        return OHM_OK;
+        OHM_TRY(measure(a, s, args, &d, scratch));
+        return s->read.correction_read && !args->histogram ? range_of_correction(a, s, args)
+                                                           : OHM_OK;
     }
     if (s->read.correction_read && !s->corrected)
-        read_correction(a, s, args->scratch);
+        OHM_TRY(read_correction(a, s, args->scratch));
     s->corrected = 1;
-    if (!a->per_cell) {
+    if (!a->separate) {
         ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->tiles, args->x_u, args->ldx,
                     args->m, args->first_row, scratch);
         return OHM_OK;
     }
-    drive d = {.x_u = args->x_u, .m = args->m, .ldx = args->ldx, .first_row = args->first_row};
     double *sums = (double *)(void *)scratch;
-    read_cells(a, s, &s->read, &d, sums, sums + (size_t)args->m * a->g.n);
+    OHM_TRY(read_raw(a, s, &s->read, &d, sums, (char *)(sums + (size_t)args->m * a->g.n)));
     for (int i = 0; i < args->m; i++)
         for (int n = 0; n < a->g.n; n++)
             args->sums[(size_t)i * args->lds + n] =

@@ -251,7 +251,8 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
     p->per_time = (ohm_stream){.key = {moment->seed, moment->chip},
                                .where = where,
                                .step = moment->step * 2654435761u ^ time_word(moment->time_s)};
-    p->ir = hw->ir_drop.model == OHM_IR_EXACT         ? OHM_WIRES_EXACT
+    p->ir = ohm_device_solves_reads(hw)               ? OHM_WIRES_NONE
+            : hw->ir_drop.model == OHM_IR_EXACT       ? OHM_WIRES_EXACT
             : hw->ir_drop.model == OHM_IR_CLOSED_FORM ? OHM_WIRES_CLOSED
                                                       : OHM_WIRES_NONE;
     p->ir_gradient = p->ir == OHM_WIRES_EXACT && hw->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM
@@ -311,6 +312,13 @@ void ohm_device_read_law(ohm_read_law *law, const ohm_geometry *g, const ohm_har
     }
 }
 
+static int cell_law(const ohm_hardware *hw)
+{
+    return hw->cell.iv == OHM_IV_CUBIC  ? OHM_CELL_CUBIC
+           : hw->cell.iv == OHM_IV_SINH ? OHM_CELL_SINH
+                                        : OHM_CELL_LINEAR;
+}
+
 void ohm_device_read(ohm_read *r, double *johnson, const ohm_geometry *g,
                      const ohm_chip_shape *shape, const ohm_chip_moment *moment,
                      ohm_purpose purpose)
@@ -318,9 +326,7 @@ void ohm_device_read(ohm_read *r, double *johnson, const ohm_geometry *g,
     const ohm_hardware *hw = shape->hardware;
     double step = step_us(g, hw), v_step = hw->input.v_read_v / g->max_digit;
     memset(r, 0, sizeof *r);
-    r->iv = hw->cell.iv == OHM_IV_CUBIC  ? OHM_CELL_CUBIC
-            : hw->cell.iv == OHM_IV_SINH ? OHM_CELL_SINH
-                                         : OHM_CELL_LINEAR;
+    r->iv = cell_law(hw);
     r->iv_coefficient = hw->cell.iv_coefficient;
     r->v_read = hw->input.v_read_v;
     r->dac_inl = hw->input.inl;
@@ -360,6 +366,28 @@ void ohm_device_read(ohm_read *r, double *johnson, const ohm_geometry *g,
                              .step = moment->step,
                              .where = shape->layer | (uint32_t)moment->evaluation << 16 |
                                       (uint32_t)purpose << 17};
+}
+
+int ohm_device_solves_reads(const ohm_hardware *hw)
+{
+    return hw->ir_drop.model == OHM_IR_EXACT &&
+           (hw->ir_drop.zero_input == OHM_ZERO_GATED || hw->cell.iv != OHM_IV_LINEAR);
+}
+
+void ohm_device_network(ohm_mvm_network *n, const ohm_geometry *g, const ohm_hardware *hw,
+                        const ohm_programming *p)
+{
+    int law = cell_law(hw);
+    double volts = hw->input.v_read_v / g->max_digit, a = hw->cell.iv_coefficient; /* V per digit */
+    *n = (ohm_mvm_network){
+        .wires = p->wires,
+        .rows = p->physical_rows,
+        .columns = p->physical_columns,
+        .interleaved = p->interleaved,
+        .gated = hw->ir_drop.zero_input == OHM_ZERO_GATED,
+        .law =
+            ohm_cell_law_at(law, a * (law == OHM_CELL_CUBIC ? volts * volts : volts), g->max_digit),
+        .tolerance = OHM_NETWORK_TOLERANCE};
 }
 
 double ohm_device_codes(const ohm_geometry *g, const ohm_hardware *hw)

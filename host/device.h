@@ -18,6 +18,11 @@ void ohm_device_read_law(ohm_read_law *law, const ohm_geometry *g, const ohm_har
 /* A read at a moment; lsb stays the caller's. *johnson = (digit·level)^2 per level of conductance. */
 void ohm_device_read(ohm_read *r, double *johnson, const ohm_geometry *g, const ohm_chip_shape *shape, const ohm_chip_moment *moment,
                      ohm_purpose purpose);
+/* Whether wires are solved for every read: ir_drop.model exact, and either rows are cut off on a zero digit
+ * or cells are not linear. Programming then leaves the wires out. */
+int ohm_device_solves_reads(const ohm_hardware *hardware);
+/* The network of one tile of such a chip; scratch and failure stay empty. p: for its wires. */
+void ohm_device_network(ohm_mvm_network *network, const ohm_geometry *g, const ohm_hardware *hardware, const ohm_programming *p);
 /* LSB in digit·level units for the ranges that need no data (max, granular, a number), else 0. */
 double ohm_device_lsb(const ohm_geometry *g, const ohm_hardware *hardware);
 /* Codes on one side: 2^(b-1)-1 for a bipolar ADC, 2^b-1 for a unipolar one. */

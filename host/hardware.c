@@ -123,7 +123,9 @@ static const ohm_option rows[] = {
     CHOICE(retention.compensation, "none|global|column", "none",
            "rescale sums by a calibration read at time_s"),
 
-    CHOICE(ir_drop.model, "none|exact|closed_form", "none", "voltage lost on the wires"),
+    CHOICE(ir_drop.model, "none|exact|closed_form", "none",
+           "voltage lost on the wires; exact is solved once per programming, but once per read "
+           "(slow: milliseconds a tile) with gated rows or cells that are not linear"),
     REAL(ir_drop.r_wordline_ohm, 0, 1e6, "1", "ohm", "word line, per cell"),
     REAL(ir_drop.r_bitline_ohm, 0, 1e6, "1", "ohm", "bit line, per cell"),
     REAL(ir_drop.r_driver_ohm, 0, 1e6, "0", "ohm", "driver of a word line"),
@@ -236,15 +238,12 @@ static ohm_status check_time(const ohm_hardware *h)
         h->retention.model == OHM_RETENTION_NONE)
         REFUSE("key 'retention.compensation': there is no drift to compensate; set "
                "retention.model, or compensation to none");
-    if (h->ir_drop.model != OHM_IR_NONE && h->ir_drop.zero_input == OHM_ZERO_GATED)
+    if (h->ir_drop.model == OHM_IR_CLOSED_FORM && h->ir_drop.zero_input == OHM_ZERO_GATED)
         REFUSE("key 'ir_drop.zero_input': cutting rows off makes wires depend on the input, which "
-               "one effective conductance cannot follow; set it to grounded");
+               "the closed form cannot follow; set it to grounded, or ir_drop.model to exact");
     if (h->ir_drop.model != OHM_IR_EXACT && h->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM)
         REFUSE("key 'ir_drop.gradient': closed_form stands in for the derivative of exact wires; set "
                "ir_drop.model to exact, or ir_drop.gradient to exact");
-    if (h->ir_drop.model == OHM_IR_EXACT && h->cell.iv != OHM_IV_LINEAR)
-        REFUSE("key 'ir_drop.model': 'exact' solves linear cells only so far; set cell.iv to linear, or "
-               "use closed_form");
     return OHM_OK;
 }
 

@@ -216,6 +216,29 @@ typedef struct {
     float *ref_johnson, *ref_gain, *ref_offset, *ref_s_shape; /* [slices][tiles][column_tiles] */
 } ohm_tiles;
 
+/* Where a read had no solution. */
+typedef struct {
+    ohm_solve_status status;
+    int slice, tile, column_tile;
+    double residual;
+} ohm_read_failure;
+
+/* Wires that are solved anew for every read (irdrop_network.h): where cells are not linear, or rows are cut
+ * off on a zero digit. Cells keep their own conductance then; a read takes its bit-line currents from the
+ * network, with the DAC's noise and INL on its sources. Read noise is scaled to what a cell carries: its
+ * current's deviation is sigma(g)/g times the current. Within a row of x, reads of a linear tile that cut
+ * off the same rows share one G_eff beyond the break-even, and reads with the same drive one solution. */
+typedef struct {
+    ohm_wires wires;
+    int rows, columns;       /* physical, of a tile */
+    int interleaved, gated;
+    ohm_cell_law law;        /* of voltages in digits */
+    double tolerance;        /* residual of a solution */
+    void *scratch;           /* ohm_mvm_network_bytes, of the calling thread */
+    ohm_read_failure *failure; /* of the calling thread; or NULL */
+} ohm_mvm_network;
+size_t ohm_mvm_network_bytes(const ohm_geometry *g, const ohm_mvm_network *n);
+
 /* Separate cells in double, for the reference. Level units with pedestal. */
 typedef struct {
     double *g;         /* [slices][signs][k][n], signs = 2 for differential */
@@ -225,6 +248,7 @@ typedef struct {
     double *johnson_scale; /* (digit·level)^2 per level of conductance in a column, [1] */
     const float *gain, *offset, *s_shape;     /* as in ohm_tiles */
     const float *ref_gain, *ref_offset, *ref_s_shape;
+    const ohm_mvm_network *network;           /* or NULL: g holds what the wires leave of the cells */
 } ohm_crossbar;
 
 /* Corrected sums [m, n] (float, row stride lds) of drive codes x_u [m, k] (row stride ldx).
@@ -244,8 +268,12 @@ size_t ohm_mvm_scratch_bytes(const ohm_geometry *g);
  * two_phase and sign_magnitude, x + 2^(bits-1) for offset. With round = 0 nothing is rounded: the
  * fraction of x rides on plane 0 and the ADC keeps fractions (physics.md section 7).
  * per_cell draws read noise per cell and read (its own stream site), else aggregated as the fast kernel.
- * analogue, if not NULL: [m][reads][n] value at the ADC in LSB before rounding and clamping. */
-void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const double *x, int m,
+ * analogue, if not NULL: [m][reads][n] value at the ADC in LSB before rounding and clamping.
+ * Fails only where cells->network does, and says where in its `failure`. */
+ohm_solve_status ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const double *x, int m,
                  uint64_t first_row, int round, int per_cell, double *analogue);
+/* What ohm_mvm_range_cpu does, of one row and one thread, for cells with a network. */
+ohm_solve_status ohm_mvm_network_range(float *range, uint32_t *histogram, int bins, int per_column, const ohm_geometry *g, const ohm_read *r,
+                                       const ohm_crossbar *cells, const double *x);
 
 #endif

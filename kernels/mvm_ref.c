@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/mvm.h"
+#include "kernels/mvm_network.h"
 #include "kernels/normals.h"
 
 double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit,
@@ -32,6 +32,7 @@ typedef struct {
     int round, per_cell, columns;  /* columns: outputs and references */
     uint64_t row;                  /* global index of the sample */
     double *drive;                 /* [k] */
+    ohm_network_row network;       /* with cells->network */
     double *normals, *adc_normals; /* [draw pitch] of the present read */
     float *block;                  /* [128] */
 } context;
@@ -77,26 +78,51 @@ static double digit_of(const context *c, double x, int phase, int plane)
     return is_signed && x < 0.0 ? -digit : digit;
 }
 
-static void drive_row(const context *c, const double *x, int phase, int plane)
+/* What the DAC gives (out), and, off not NULL, which rows it does not drive. */
+static void drive_digits(const context *c, double *out, uint8_t *off, const double *x, int phase,
+                         int plane)
 {
     const ohm_geometry *g = c->g;
     const ohm_read *r = c->r;
     uint64_t pitch = ohm_dac_pitch(g), per_sample = (uint64_t)g->phases * g->planes * pitch / 128;
     uint64_t base = ((uint64_t)phase * g->planes + plane) * pitch / 128;
     for (int k = 0; k < g->k; k++) {
-        double digit = ohm_dac_drive(r->dac_inl, g->max_digit, digit_of(c, x[k], phase, plane));
+        double whole = digit_of(c, x[k], phase, plane),
+               digit = ohm_dac_drive(r->dac_inl, g->max_digit, whole);
+        if (off)
+            off[k] = whole == 0.0;
         if (r->dac_noise > 0.0f && !r->quiet) {
             if (k % 128 == 0)
                 draw_block(c, OHM_SITE_DAC_NOISE, base + (uint64_t)k / 128, per_sample);
             digit += (double)r->dac_noise * c->block[k % 128];
         }
-        c->drive[k] =
-            ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, digit, NULL);
+        out[k] = digit;
     }
 }
 
+static void drive_row(const context *c, const double *x, int phase, int plane)
+{
+    const ohm_read *r = c->r;
+    drive_digits(c, c->drive, NULL, x, phase, plane);
+    for (int k = 0; k < c->g->k; k++)
+        c->drive[k] =
+            ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, c->g->max_digit, c->drive[k], NULL);
+}
+
+/* Bit-line currents of all reads of a row, from the wires. */
+static ohm_solve_status solve_row(const context *c, const double *x)
+{
+    const ohm_geometry *g = c->g;
+    for (int phase = 0; phase < g->phases; phase++)
+        for (int plane = 0; plane < g->planes; plane++) {
+            size_t at = ((size_t)phase * g->planes + plane) * g->k;
+            drive_digits(c, c->network.drive + at, c->network.off + at, x, phase, plane);
+        }
+    return ohm_mvm_network_forward(&c->network, g, c->r, c->cells, c->row, c->per_cell);
+}
+
 typedef struct {
-    int plane, slice, array, tile;
+    int phase, plane, slice, array, tile;
     uint64_t index;
 } read_at;
 
@@ -105,6 +131,7 @@ typedef struct {
     const double *g, *variance;
     size_t stride;
     uint64_t element; /* per-cell draws: element + r·columns */
+    int solved;       /* index among the columns of a solved read */
 } column;
 
 static void add_column(const context *c, const read_at *at, const column *cells, double sign,
@@ -114,6 +141,17 @@ static void add_column(const context *c, const read_at *at, const column *cells,
     ohm_stream stream = c->r->stream;
     stream.site = OHM_SITE_READ;
     stream.where |= 0x80000000u;
+    if (c->cells->network) {
+        size_t read =
+            ohm_network_read(c->g, at->phase * c->g->planes + at->plane, at->slice, at->tile) *
+                (size_t)ohm_network_columns(c->g) +
+            (size_t)cells->solved;
+        *current += sign * c->network.current[read];
+        *variance += c->network.variance[read];
+        for (int k = begin; k < end; k++)
+            *conductance += cells->g[k * cells->stride];
+        return;
+    }
     for (int k = begin; k < end; k++) {
         double v = c->drive[k],
                spread = cells->variance ? cells->variance[k * cells->stride] : c->r->read_constant;
@@ -134,22 +172,19 @@ static column column_at(const context *c, const read_at *at, int sign, int n)
     const ohm_geometry *g = c->g;
     int signs = g->differential ? 2 : 1;
     size_t first = ((size_t)at->slice * signs + sign) * g->k * g->n + n;
-    uint64_t element =
-        (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
     return (column){c->cells->g + first, c->cells->variance ? c->cells->variance + first : NULL,
-                    (size_t)g->n,
-                    element + (uint64_t)sign * g->k * (uint64_t)c->columns + (uint64_t)n};
+                    (size_t)g->n, ohm_cell_noise_element(g, c->row, at->index, sign, n),
+                    sign * g->n + n};
 }
 
 static column reference_at(const context *c, const read_at *at, int ct)
 {
     const ohm_geometry *g = c->g;
     size_t first = (size_t)at->slice * g->k * g->column_tiles + ct;
-    uint64_t element =
-        (c->row * ohm_read_count(g) + at->index) * 2u * (uint64_t)g->k * (uint64_t)c->columns;
     return (column){c->cells->g_ref + first,
                     c->cells->variance_ref ? c->cells->variance_ref + first : NULL,
-                    (size_t)g->column_tiles, element + (uint64_t)(g->n + ct)};
+                    (size_t)g->column_tiles,
+                    ohm_cell_noise_element(g, c->row, at->index, 0, g->n + ct), g->n + ct};
 }
 
 typedef struct {
@@ -242,9 +277,9 @@ static void read_tile(const context *c, const read_at *at, double weight, double
     }
 }
 
-void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells,
-                 const double *x, int m, uint64_t first_row, int round, int per_cell,
-                 double *analogue)
+ohm_solve_status ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r,
+                             const ohm_crossbar *cells, const double *x, int m, uint64_t first_row,
+                             int round, int per_cell, double *analogue)
 {
     size_t pitch = (size_t)ohm_draw_pitch(g);
     double *memory = malloc(((size_t)g->k + 2 * pitch) * sizeof *memory);
@@ -257,21 +292,29 @@ void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const o
                  .block = block,
                  .columns = g->n + (g->differential ? 0 : g->column_tiles),
                  .drive = memory};
+    ohm_solve_status status = memory ? OHM_SOLVE_OK : OHM_SOLVE_MEMORY;
     if (!memory)
-        return;
+        return status;
+    if (cells->network)
+        ohm_network_row_at(&c.network, g, cells->network);
     c.normals = memory + g->k;
     c.adc_normals = c.normals + pitch;
     memset(sums, 0, (size_t)m * g->n * sizeof *sums);
     for (int i = 0; i < m; i++) {
         c.row = first_row + (uint64_t)i;
+        if (cells->network)
+            status = solve_row(&c, x + (size_t)i * g->k);
+        if (status != OHM_SOLVE_OK)
+            break;
         for (int phase = 0; phase < g->phases; phase++)
             for (int plane = 0; plane < g->planes; plane++) {
                 drive_row(&c, x + (size_t)i * g->k, phase, plane);
                 for (int slice = 0; slice < g->slices; slice++)
                     for (int array = 0; array < ohm_arrays(g); array++)
                         for (int tile = 0; tile < g->tiles; tile++) {
-                            read_at at = {plane, slice, array, tile,
-                                          ohm_read_index(g, phase, plane, slice, array, tile)};
+                            read_at at = {
+                                phase, plane, slice,
+                                array, tile,  ohm_read_index(g, phase, plane, slice, array, tile)};
                             double weight = ldexp(phase ^ array ? -1.0 : 1.0,
                                                   plane * g->dac_bits + slice * g->cell_bits);
                             read_tile(&c, &at, weight, sums + (size_t)i * g->n,
@@ -281,4 +324,5 @@ void ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r, const o
             }
     }
     free(memory);
+    return status;
 }

@@ -195,6 +195,12 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
     c->cells.g = keep(c, all, sizeof(double));
     c->cells.g_ref = keep(c, refs, sizeof(double));
     c->cells.johnson_scale = &c->johnson;
+    if (ohm_device_solves_reads(&c->hardware)) {
+        ohm_device_network(&c->network, g, &c->hardware, &c->programming);
+        c->network.scratch = keep(c, ohm_mvm_network_bytes(g, &c->network), 1);
+        c->network.failure = &c->failure;
+        c->cells.network = &c->network;
+    }
     if (c->read.read_cells) {
         c->tiles.variance = keep(c, packed, sizeof(float));
         c->tiles.ref_variance = keep(c, refs, sizeof(float));

@@ -44,7 +44,9 @@ typedef struct {
     uint8_t *levels, *negative, ref_level[8];
     double *real_levels;
     ohm_tiles tiles;
-    ohm_crossbar cells;
+    ohm_crossbar cells;      /* with `network` where reads are solved one by one */
+    ohm_mvm_network network;
+    ohm_read_failure failure;
     ohm_cell_gradient gradient;
     float *lsb;              /* [planes][slices][n] */
     void *memory[48];

@@ -89,7 +89,7 @@ OHM_TEST(cli, hardware_mistakes)
     refuse(2, "hardware ideal --set adc.bits=99", "'99' is too large");
     refuse(2, "hardware ideal --set adc.bit=9", "nearest: 'adc.bits'");
     refuse(2, "hardware ideal --set adc.bits", "write key=value");
-    refuse(2, "hardware ideal --set ir_drop.model=exact --set cell.iv=cubic --set cell.iv_coefficient=1", "set cell.iv to linear");
+    refuse(2, "hardware ideal --set ir_drop.model=closed_form --set ir_drop.zero_input=gated", "ir_drop.model to exact");
     refuse(2, "hardware ideal --set 'name=a\nb'", "printable");
 }
 

@@ -155,8 +155,6 @@ OHM_TEST(hardware, keys_that_contradict_each_other)
     REFUSE("'faults.*'", "faults.stuck_on=0.6", "faults.stuck_off=0.6");
     REFUSE("'retention.one_over_f'", "retention.one_over_f=true");
     REFUSE("'retention.compensation'", "retention.compensation=global");
-    REFUSE("'ir_drop.zero_input'", "ir_drop.model=exact", "ir_drop.zero_input=gated");
-    REFUSE("'ir_drop.model'", "ir_drop.model=exact", "cell.iv=cubic", "cell.iv_coefficient=0.1");
     REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form");
     REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form", "ir_drop.model=closed_form");
     REFUSE("'adc.bits'", "adc.bits=1");
