@@ -6,6 +6,10 @@
 
 #include <stddef.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 void ohm_relu_cpu(float *y, const float *x, size_t n); /* y = max(x, 0); NaN stays NaN */
 /* dx = (accumulate: dx +) dy where the output y > 0, else 0 */
 void ohm_relu_backward_cpu(float *dx, const float *dy, const float *y, size_t n, int accumulate);
@@ -27,5 +31,7 @@ void ohm_scale_gradient_cpu(float *dscale, float *dw, const float *product, cons
 void ohm_range_gradient_cpu(float *sum, const float *dx, const float *x, float range, size_t n,
                             double *partial);
 size_t ohm_column_partials(size_t rows, size_t cols);
+
+OHM_C_END
 
 #endif

@@ -6,6 +6,10 @@
 
 #include <stddef.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 /* Workspace of the calls below, in doubles. */
 size_t ohm_batch_norm_doubles(size_t rows, size_t channels);
 
@@ -23,5 +27,7 @@ void ohm_batch_norm_infer_cpu(float *y, const float *x, const float *gamma, cons
 void ohm_batch_norm_backward_cpu(float *dx, float *dgamma, float *dbeta, const float *dy,
                                  const float *x, const float *saved, const float *gamma,
                                  size_t rows, size_t channels, int accumulate, double *workspace);
+
+OHM_C_END
 
 #endif

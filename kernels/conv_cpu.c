@@ -91,25 +91,6 @@ void ohm_conv_forward_cpu(float *y, const float *x, const float *w, const float 
 
 /* ---- gradient of the input ----------------------------------------------------------------- */
 
-/* With stride 1 the gradient is itself a convolution: of dy with the kernel turned by half a turn. */
-static int turns(const ohm_conv_shape *s)
-{
-    return s->stride == 1 && s->pad < s->kernel;
-}
-
-static ohm_conv_shape turned_shape(const ohm_conv_shape *s)
-{
-    return (ohm_conv_shape){.height = s->out_height,
-                            .width = s->out_width,
-                            .channels = s->out,
-                            .kernel = s->kernel,
-                            .stride = 1,
-                            .pad = s->kernel - 1 - s->pad,
-                            .out_height = s->height,
-                            .out_width = s->width,
-                            .out = s->channels};
-}
-
 /* turned [channels][kernel][kernel][out] of w [out][kernel][kernel][channels] */
 static void turn_kernel(float *turned, const float *w, const ohm_conv_shape *s)
 {
@@ -147,9 +128,9 @@ size_t ohm_conv_input_floats(const ohm_conv_shape *s, int images, int threads)
 {
     if (ohm_conv_is_plain(s))
         return 0;
-    if (!turns(s))
+    if (!ohm_conv_turns(s))
         return smaller((size_t)threads, (size_t)images) * ROWS * (size_t)ohm_conv_k(s);
-    ohm_conv_shape turned = turned_shape(s);
+    ohm_conv_shape turned = ohm_conv_turned(s);
     size_t kernel = (size_t)s->out * (size_t)ohm_conv_k(s);
     return kernel +
            slots_floats(ohm_conv_rows(&turned, images), (size_t)ohm_conv_k(&turned), threads);
@@ -162,8 +143,8 @@ void ohm_conv_input_cpu(float *dx, const float *dy, const float *w, const ohm_co
     if (ohm_conv_is_plain(s)) {
         ohm_gemm_input_cpu(dx, s->channels, dy, s->out, w, s->channels,
                            (int)ohm_conv_rows(s, images), s->out, s->channels, beta);
-    } else if (turns(s)) {
-        ohm_conv_shape turned = turned_shape(s);
+    } else if (ohm_conv_turns(s)) {
+        ohm_conv_shape turned = ohm_conv_turned(s);
         size_t kernel = (size_t)s->out * (size_t)ohm_conv_k(s);
         turn_kernel(workspace, w, s);
         product(dx, dy, workspace, NULL, &turned, images, beta, workspace + kernel,

@@ -9,6 +9,10 @@
 
 #include <stddef.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 /* y = x wᵀ + beta y */
 void ohm_gemm_forward_cpu(float *y, int ldy, const float *x, int ldx, const float *w, int ldw,
                           int m, int n, int k, float beta);
@@ -35,5 +39,7 @@ void ohm_gemm_weight_block(float *dw, int lddw, const float *dy, int lddy, const
 void ohm_gemm_one_thread(void);
 /* OpenBLAS's kernel set ("SkylakeX"), which the bits depend on. */
 const char *ohm_gemm_core(void);
+
+OHM_C_END
 
 #endif

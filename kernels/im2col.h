@@ -7,24 +7,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 typedef struct {
     int height, width, channels; /* of an input image */
     int kernel, stride, pad;
     int out_height, out_width, out; /* of an output image */
 } ohm_conv_shape;
 
-static inline int ohm_conv_k(const ohm_conv_shape *s)
+OHM_INLINE int ohm_conv_k(const ohm_conv_shape *s)
 {
     return s->kernel * s->kernel * s->channels;
 }
 
-static inline size_t ohm_conv_rows(const ohm_conv_shape *s, int images)
+OHM_INLINE size_t ohm_conv_rows(const ohm_conv_shape *s, int images)
 {
     return (size_t)images * (size_t)s->out_height * (size_t)s->out_width;
 }
 
 /* A product of x as it lies in memory: no patches needed. */
-static inline int ohm_conv_is_plain(const ohm_conv_shape *s)
+OHM_INLINE int ohm_conv_is_plain(const ohm_conv_shape *s)
 {
     return s->kernel == 1 && s->stride == 1 && s->pad == 0;
 }
@@ -45,5 +49,7 @@ void ohm_im2col_codes_cpu(uint8_t *patches, const uint8_t *x, uint8_t outside,
                           const ohm_conv_shape *s, size_t first_row, int rows);
 void ohm_col2im_cpu(float *dx, const float *patches, const ohm_conv_shape *s, size_t first_row,
                     int rows);
+
+OHM_C_END
 
 #endif

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 typedef struct {
     int height, width, channels, kernel, stride, out_height, out_width;
 } ohm_pool_shape;
@@ -20,5 +24,7 @@ void ohm_max_pool_backward_cpu(float *dx, const float *dy, const uint8_t *which,
 void ohm_avg_pool_cpu(float *y, const float *x, const ohm_pool_shape *s, int images);
 void ohm_avg_pool_backward_cpu(float *dx, const float *dy, const ohm_pool_shape *s, int images,
                                int accumulate);
+
+OHM_C_END
 
 #endif

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/portable.h"
+
+OHM_C_BEGIN
+
 /* logits [images, classes], labels [images] in 0..classes-1. Returns the sum of the losses, added in
  * order of the images, in double; NaN logits give NaN. *correct = images whose largest logit (the
  * first of equals) is the label. dlogits = scale · (softmax - target), NULL = not wanted; may be
@@ -13,5 +17,7 @@
 double ohm_softmax_loss_cpu(float *dlogits, int *correct, const float *logits,
                             const int32_t *labels, int images, int classes, double smoothing,
                             double scale, double *row_loss);
+
+OHM_C_END
 
 #endif

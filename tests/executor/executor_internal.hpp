@@ -24,4 +24,10 @@ void executor_fiber_leave(executor_fiber *f, bool last);
 bool executor_run_kernel(std::string *error, const char *name, dim3 grid, dim3 block,
                          size_t dynamic_bytes, const std::function<void()> &body);
 
+/* What a library would queue on a stream. */
+ohm_cuda_status executor_queue_work(const char *name, ohm_cuda_stream s,
+                                    std::function<ohm_cuda_status()> body);
+/* [at, at + bytes) lies in one allocation of device memory. */
+bool executor_on_device(const void *at, size_t bytes);
+
 #endif

@@ -412,6 +412,17 @@ ohm_cuda_status executor_queue_launch(const char *name, dim3 grid, dim3 block, s
     });
 }
 
+ohm_cuda_status executor_queue_work(const char *name, ohm_cuda_stream s,
+                                    std::function<ohm_cuda_status()> body)
+{
+    return queue(s, name, std::move(body));
+}
+
+bool executor_on_device(const void *at, size_t bytes)
+{
+    return on_device(at, bytes);
+}
+
 void executor_repair(void)
 {
     for (ohm_cuda_stream s : streams) {
