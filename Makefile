@@ -1,7 +1,7 @@
 # ohmgrad. `make help` lists the targets. New files need no edit here: the folders are globbed.
 #
 # Overridable: CC, CXX, BUILD (output folder), CFLAGS (added last), WERROR=1, SAN=1, PREFIX, DESTDIR,
-# NVCC, CUDA=0 (leaves the CUDA backend out); V=1 shows the commands.
+# NVCC, CUDA=0 (leaves the CUDA backend out), NVTX=0 (leaves Nsight's ranges out); V=1 shows the commands.
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -16,6 +16,7 @@ BUILD   ?= build
 VERSION := 0.1.0
 WERROR  ?= 0
 SAN     ?= 0
+NVTX    ?= 1
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
@@ -27,8 +28,15 @@ OPTIMISE := $(if $(filter 1,$(SAN)),-O1 -fno-omit-frame-pointer,-O3)
 SAN_ON   := -w -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 BASE     := -std=c11 -D_GNU_SOURCE $(OPTIMISE) -g -ffp-contract=off -fno-math-errno -fopenmp \
             -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(SAN)),$(SAN_ON))
-COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) -MMD -MP -c
+COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) $(NVTX_FLAGS) -MMD -MP -c
 LIBS     := -lopenblas -lyaml -lcjson -lmd -lm -ldl -lpthread
+
+# NVTX is headers alone: ranges for Nsight, made in host/trace.c and nowhere else (NVTX=0: not at all).
+CUDA_HEADERS := $(firstword $(wildcard $(CUDA_HOME)/include /usr/local/cuda/include))
+NVTX_SEARCH  := -DOHM_NVTX=1 $(if $(CUDA_HEADERS),-idirafter $(CUDA_HEADERS))
+NVTX_FOUND   := $(if $(filter 0,$(NVTX)),,$(shell echo '\#include <nvtx3/nvToolsExt.h>' | \
+                  $(CC) $(CFLAGS) $(NVTX_SEARCH) -E -x c - >/dev/null 2>&1 && echo yes))
+%/host/trace.o: NVTX_FLAGS := $(if $(NVTX_FOUND),$(NVTX_SEARCH))
 
 # One object per instruction set for kernels/*_simd.c (kernels/cpu.h).
 ISA_FLAGS_base   := -DOHM_ISA=base
@@ -179,7 +187,7 @@ $(BUILD)/plugins/%.so: models/plugins/%.c $(STAMPS) | $(BUILD)/build_info.h
 	$(call SAY,$(CC)   $@)
 	$(Q)$(filter-out -c,$(COMPILE)) -MF $(@:.so=.d) -MT $@ -fPIC -shared -o $@ $<
 
-FLAGS_LINE := $(CC) $(CXX) $(BASE) $(CFLAGS) $(LDFLAGS)
+FLAGS_LINE := $(CC) $(CXX) $(BASE) $(CFLAGS) $(LDFLAGS)$(if $(NVTX_FOUND), nvtx)
 $(BUILD)/flags.txt: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(FLAGS_LINE)' | cmp -s - $@ || echo '$(FLAGS_LINE)' > $@

@@ -55,3 +55,16 @@ ohm_status ohm_datasets_load(ohm_dataset *train, ohm_dataset *test, const ohm_co
     }
     return OHM_OK;
 }
+
+ohm_status ohm_datasets_shape(int *height, int *width, int *channels, int *classes, const ohm_config *config)
+{
+    static const struct {
+        int side, channels;
+    } native[] = {[OHM_DATA_DIGITS] = {8, 1}, [OHM_DATA_MNIST] = {28, 1}, [OHM_DATA_CIFAR10] = {32, 3}};
+    if (config->data.kind < 0 || (size_t)config->data.kind >= sizeof native / sizeof *native)
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "unknown data set %d", config->data.kind);
+    *height = *width = config->data.image_size ? config->data.image_size : native[config->data.kind].side;
+    *channels = native[config->data.kind].channels;
+    *classes = 10;
+    return OHM_OK;
+}

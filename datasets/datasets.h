@@ -12,6 +12,9 @@
  * statistics of the training part. Both are owned by the caller; on failure both are empty. */
 ohm_status ohm_datasets_load(ohm_dataset *train, ohm_dataset *test, const ohm_config *config);
 
+/* The shape of those images and the number of classes, without looking for any file. */
+ohm_status ohm_datasets_shape(int *height, int *width, int *channels, int *classes, const ohm_config *config);
+
 /* UCI optical digits (embedded): 1,437 + 360 images of 8x8x1. The split is fixed: each class is
  * shuffled by Philox with key 0, the classes are laid end to end, every fifth image is a test image. */
 ohm_status ohm_digits_load(ohm_dataset *train, ohm_dataset *test);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, GUARD_BYTE = 0xA5, POISON_BYTE = 0xFF, HUGE_PAGE = 1 << 21 };
+enum { ALIGN = 64, GUARD_BYTE = 0xA5, POISON_BYTE = 0xFF };
 
 typedef struct {
     char name[56];
@@ -146,18 +146,24 @@ static void insert(buffer *b, buffer **placed, int count)
     placed[at] = b;
 }
 
-static void measure_tick(ohm_arena *arena, int tick)
+size_t ohm_arena_live(const ohm_arena *arena, int tick, size_t bytes[OHM_MEMORY_CATEGORIES])
 {
-    ohm_memory *memory = &arena->memory;
-    memset(memory->current, 0, sizeof memory->current);
-    memory->current_total = 0;
+    size_t total = 0;
+    memset(bytes, 0, OHM_MEMORY_CATEGORIES * sizeof *bytes);
     for (int i = 0; i < arena->count; i++) {
         const buffer *b = &arena->at[i];
         if (!live(b, tick))
             continue;
-        memory->current[b->category] += b->span;
-        memory->current_total += b->span;
+        bytes[b->category] += b->span;
+        total += b->span;
     }
+    return total;
+}
+
+static void measure_tick(ohm_arena *arena, int tick)
+{
+    ohm_memory *memory = &arena->memory;
+    memory->current_total = ohm_arena_live(arena, tick, memory->current);
     for (int c = 0; c < OHM_MEMORY_CATEGORIES; c++)
         if (memory->current[c] > memory->peak[c])
             memory->peak[c] = memory->current[c];
@@ -250,12 +256,14 @@ ohm_status ohm_arena_reserve(ohm_arena *arena)
     size_t bytes = arena->memory.reserved, available = ohm_memory_available();
     if (bytes > available)
         return does_not_fit(arena, "and the machine has free only", (double)available / (1 << 20));
-    arena->mapped = (bytes / HUGE_PAGE + 1) * HUGE_PAGE;
+    arena->mapped = bytes ? bytes : 1;
     void *block =
         mmap(NULL, arena->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED)
         return does_not_fit(arena, "and the system refuses", (double)arena->mapped / (1 << 20));
-    madvise(block, arena->mapped, MADV_HUGEPAGE); /* a hint: refusing it changes nothing */
+    /* A hint: refusing it changes nothing. No huge page reaches past the end, so that what is resident
+     * is what was planned. */
+    madvise(block, arena->mapped, MADV_HUGEPAGE);
     arena->block = block;
     return OHM_OK;
 }

@@ -40,6 +40,8 @@ ohm_status ohm_arena_reserve(ohm_arena *arena);
 void *ohm_arena_at(const ohm_arena *arena, int id);              /* 64-byte aligned; NULL for 0 bytes */
 void ohm_arena_tick(ohm_arena *arena, int tick);                 /* where the step is: moves `current` */
 const ohm_memory *ohm_arena_memory(const ohm_arena *arena);
+/* Bytes of each category that are live at a tick; returns their sum. Of a placed plan. */
+size_t ohm_arena_live(const ohm_arena *arena, int tick, size_t bytes[OHM_MEMORY_CATEGORIES]);
 
 /* One buffer of a placed plan: bytes offset .. offset + bytes of the block at ticks first..last. */
 typedef struct {

@@ -77,6 +77,12 @@ INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs inste
 
 const ohm_option_table ohm_config_options = {"experiment", rows, sizeof rows / sizeof rows[0]};
 
+const char *ohm_mode_name(int mode)
+{
+    static const char *const names[OHM_MODES] = {"baseline", "full", "detach", "nograd"};
+    return mode >= 0 && mode < OHM_MODES ? names[mode] : "?";
+}
+
 /* ---- reading ------------------------------------------------------------------------------- */
 
 static ohm_status set_defaults(ohm_config *config)

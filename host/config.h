@@ -10,7 +10,7 @@
 #include "host/hardware.h"
 #include "host/option.h"
 
-typedef enum { OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_DETACH, OHM_MODE_NOGRAD } ohm_gradient_mode;
+typedef enum { OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_DETACH, OHM_MODE_NOGRAD, OHM_MODES } ohm_gradient_mode;
 typedef enum { OHM_NET_MLP, OHM_NET_LENET5, OHM_NET_VGG8, OHM_NET_VGG11, OHM_NET_RESNET20, OHM_NET_RESNET18 } ohm_network_kind;
 typedef enum { OHM_DATA_DIGITS, OHM_DATA_MNIST, OHM_DATA_CIFAR10 } ohm_data_kind;
 typedef enum { OHM_OPTIMISER_SGD, OHM_OPTIMISER_ADAM, OHM_OPTIMISER_ADAMW } ohm_optimiser_kind;
@@ -56,6 +56,8 @@ typedef struct ohm_config {
 
 extern const ohm_option_table ohm_config_options;   /* keys of the experiment, without hardware */
 extern const ohm_option_table ohm_hardware_options; /* keys of one chip */
+
+const char *ohm_mode_name(int mode);                /* as train.mode takes it */
 
 /* Reads an experiment. `hardware:` is a preset name, a path to a hardware YAML (relative to the
  * file that names it), a mapping (with `base:`), or `none`. NULL path: all defaults. */

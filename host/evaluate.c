@@ -39,9 +39,20 @@ static size_t exchange_ranges(ohm_network *network, float *store, int restore)
     return used;
 }
 
+/* The mode that plans the chip and nothing for gradients. */
+static void plan_for_evaluation(ohm_config *config)
+{
+    config->train.mode = config->hardware_enabled ? OHM_MODE_NOGRAD : OHM_MODE_BASELINE;
+}
+
+static ohm_network_options options_of(const ohm_config *config)
+{
+    return (ohm_network_options){.max_batch = config->eval.batch, .training = 0};
+}
+
 static ohm_status prepare(ohm_evaluator *evaluator, const ohm_architecture *architecture)
 {
-    const ohm_network_options options = {.max_batch = evaluator->batch, .training = 0};
+    const ohm_network_options options = options_of(&evaluator->config);
     OHM_TRY(ohm_network_create(&evaluator->network, architecture, &evaluator->config, &options));
     evaluator->fresh = malloc((exchange_ranges(evaluator->network, NULL, 0) + 1) * sizeof *evaluator->fresh);
     evaluator->indices = malloc((size_t)evaluator->batch * sizeof *evaluator->indices);
@@ -59,13 +70,27 @@ ohm_status ohm_evaluator_create(ohm_evaluator **out, const ohm_architecture *arc
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory for an evaluator");
     evaluator->config = *config;
     evaluator->batch = config->eval.batch;
-    /* The mode that plans the chip and nothing for gradients. */
-    evaluator->config.train.mode = config->hardware_enabled ? OHM_MODE_NOGRAD : OHM_MODE_BASELINE;
+    plan_for_evaluation(&evaluator->config);
     ohm_status status = prepare(evaluator, architecture);
     if (status == OHM_OK)
         *out = evaluator;
     else
         ohm_evaluator_destroy(evaluator);
+    return status;
+}
+
+ohm_status ohm_evaluator_bytes(size_t *bytes, const ohm_architecture *architecture, const ohm_config *config)
+{
+    ohm_memory memory;
+    ohm_config *copy = malloc(sizeof *copy);
+    if (!copy)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for a configuration");
+    *copy = *config;
+    plan_for_evaluation(copy);
+    const ohm_network_options options = options_of(copy);
+    ohm_status status = ohm_network_plan_memory(&memory, architecture, copy, &options);
+    *bytes = status == OHM_OK ? memory.reserved : 0;
+    free(copy);
     return status;
 }
 

@@ -18,6 +18,8 @@ typedef struct {
 /* The chip is config->hardware (none where it is disabled); passes take config->eval.batch images. */
 ohm_status ohm_evaluator_create(ohm_evaluator **evaluator, const ohm_architecture *architecture, const ohm_config *config);
 void ohm_evaluator_destroy(ohm_evaluator *evaluator); /* NULL-safe */
+/* Bytes that _create would reserve, by the plan alone. */
+ohm_status ohm_evaluator_bytes(size_t *bytes, const ohm_architecture *architecture, const ohm_config *config);
 /* Where *stop is not 0, evaluations end with OHM_ERR_INTERRUPTED. */
 void ohm_evaluator_stop_on(ohm_evaluator *evaluator, const volatile sig_atomic_t *stop);
 

@@ -10,6 +10,8 @@
 
 #include "host/hardware.h"
 
+enum { TEMPORARY_BYTES = 4096 };
+
 /* ---- reading ------------------------------------------------------------------------------- */
 
 static ohm_status too_long(const char *path, size_t limit)
@@ -139,19 +141,37 @@ static int open_temporary(char *temporary, size_t bytes, const char *path)
     return -1;
 }
 
-ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count)
+/* A temporary file beside `path`, open for writing. */
+static ohm_status open_beside(int *fd, char *temporary, size_t size, const char *path)
 {
-    char temporary[4096];
-    if (strlen(path) + 40 > sizeof temporary)
+    if (strlen(path) + 40 > size)
         return OHM_FAIL(OHM_ERR_IO, "the path of %zu bytes is too long to write to", strlen(path));
     struct stat info;
     if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
         return OHM_FAIL(OHM_ERR_IO,
                         "%s: is %s, not a file that can be replaced; choose another name", path,
                         S_ISDIR(info.st_mode) ? "a directory" : "a device or pipe");
-    int fd = open_temporary(temporary, sizeof temporary, path);
-    if (fd < 0)
+    *fd = open_temporary(temporary, size, path);
+    if (*fd < 0)
         return OHM_FAIL(OHM_ERR_IO, "%s: cannot write here: %s", path, strerror(errno));
+    return OHM_OK;
+}
+
+ohm_status ohm_file_check_writable(const char *path)
+{
+    char temporary[TEMPORARY_BYTES];
+    int fd;
+    OHM_TRY(open_beside(&fd, temporary, sizeof temporary, path));
+    close(fd);
+    unlink(temporary);
+    return OHM_OK;
+}
+
+ohm_status ohm_file_write_atomic(const char *path, const ohm_file_part *parts, int count)
+{
+    char temporary[TEMPORARY_BYTES];
+    int fd;
+    OHM_TRY(open_beside(&fd, temporary, sizeof temporary, path));
     if (write_parts(fd, parts, count) != 0 || rename(temporary, path) != 0) {
         int why = errno;
         unlink(temporary);

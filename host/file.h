@@ -34,6 +34,10 @@ ohm_status ohm_file_text_open(ohm_file_text *text, const char *path);
 /* Writes what was printed, atomically, and frees it, written or not. */
 ohm_status ohm_file_text_write(ohm_file_text *text, const char *path);
 
+/* Whether ohm_file_write_atomic could write to `path` now; leaves nothing. For a run that must not find
+ * out at its end. */
+ohm_status ohm_file_check_writable(const char *path);
+
 /* Makes a folder and those above it that are missing, as mkdir -p. OHM_ERR_IO: cannot, or a file stands there. */
 ohm_status ohm_file_make_folder(const char *path);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/checkpoint.h"
+#include "host/step.h"
 
 const char *ohm_measure_name(int measure)
 {
@@ -288,15 +289,10 @@ static void forget_ranges(const measurement *m)
             memset(m->parameter[i].value, 0, m->parameter[i].count * sizeof(float));
 }
 
-static int micro_batch(const ohm_config *config)
-{
-    return config->train.micro_batch ? config->train.micro_batch : config->train.batch;
-}
-
 /* One batch in the given mode; without `gradient` forward only, for calibration. */
 static ohm_status run_batch(measurement *m, float *gradient, int mode, int batch, int draw)
 {
-    ohm_pass pass = {.images = micro_batch(m->config),
+    ohm_pass pass = {.images = ohm_step_images(m->config),
                      .mode = mode,
                      .training = 1,
                      .calibrating = !gradient,

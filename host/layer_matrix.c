@@ -22,13 +22,17 @@ void ohm_matrix_clean(ohm_network *network, ohm_layer *layer, int images)
     const float *bias = ohm_layer_value_of(network, layer, OHM_ROLE_BIAS);
     const float *scale = ohm_layer_value_of(network, layer, OHM_ROLE_COLUMN_SCALE);
     size_t rows = rows_of(layer, images), n = (size_t)layer->out;
+    ohm_trace_kernel(network->trace, "gemm");
     backend->conv_forward(y, x, w, scale ? NULL : bias, &layer->conv, images, workspace,
                           layer->forward_floats);
+    ohm_trace_end(network->trace);
     if (!scale)
         return;
+    ohm_trace_kernel(network->trace, "rescale");
     backend->scale_columns(y, y, scale, rows, n);
     if (bias)
         backend->add_row(y, bias, rows, n);
+    ohm_trace_end(network->trace);
 }
 
 ohm_status ohm_matrix_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
@@ -40,6 +44,13 @@ ohm_status ohm_matrix_forward(ohm_network *network, ohm_layer *layer, const ohm_
 }
 
 /* ---- backward ------------------------------------------------------------------------------ */
+
+/* In mode full the simulator has a backward pass of its own. */
+static int has_clean_backward(const ohm_network *network, const ohm_layer *layer)
+{
+    return network->options.every_mode || !layer->noisy || !network->plans_chip ||
+           network->config.train.mode != OHM_MODE_FULL;
+}
 
 static void bias_gradient(ohm_network *network, const ohm_layer *layer, const float *dy, int images)
 {
@@ -74,9 +85,11 @@ static void weight_gradient(ohm_network *network, const ohm_layer *layer, float 
 static void x_gradient(ohm_network *network, const ohm_layer *layer, float *dx, int accumulate,
                        const float *dy, int images)
 {
+    ohm_trace_kernel(network->trace, "input_gradient");
     network->backend->conv_input(
         dx, dy, ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), &layer->conv, images,
         accumulate, ohm_network_at(network, layer->backward_workspace), layer->backward_floats);
+    ohm_trace_end(network->trace);
 }
 
 /* The range of x takes the gradient of what it clips: of this layer's own share of dx. */
@@ -95,10 +108,18 @@ ohm_status ohm_matrix_backward(ohm_network *network, ohm_layer *layer, const ohm
     int noisy = layer->noisy && pass->mode != OHM_MODE_BASELINE;
     if (noisy && pass->mode == OHM_MODE_FULL)
         return ohm_noisy_layer_backward(network, layer, pass);
+    if (!has_clean_backward(network, layer))
+        return OHM_FAIL(OHM_ERR_ARGUMENT, "a straight-through backward pass on a network that was "
+                                          "planned for mode full alone");
+    ohm_trace *trace = network->trace;
     float *dy = ohm_network_gradient(network, layer->index),
           *dx = ohm_network_gradient(network, layer->desc.input);
+    ohm_trace_kernel(trace, "bias_gradient");
     bias_gradient(network, layer, dy, pass->images);
+    ohm_trace_end(trace);
+    ohm_trace_kernel(trace, "weight_gradient");
     weight_gradient(network, layer, dy, pass->images);
+    ohm_trace_end(trace);
     if (!noisy || !ohm_layer_parameter(network, layer, OHM_ROLE_X_RANGE)) {
         if (dx)
             x_gradient(network, layer, dx, layer->route == OHM_GRADIENT_ACCUMULATE, dy,
@@ -108,9 +129,11 @@ ohm_status ohm_matrix_backward(ohm_network *network, ohm_layer *layer, const ohm
     float *own =
         layer->own_gradient == OHM_NO_BUFFER ? dx : ohm_network_at(network, layer->own_gradient);
     x_gradient(network, layer, own, 0, dy, pass->images);
+    ohm_trace_kernel(trace, "range_gradient");
     range_gradient(network, layer, own, pass->images);
     if (dx && own != dx)
         network->backend->add(dx, dx, own, (size_t)pass->images * layer->in_floats);
+    ohm_trace_end(trace);
     return OHM_OK;
 }
 
@@ -144,7 +167,9 @@ static int threads_within(const ohm_network *network, const ohm_layer *layer)
     while (threads > 1 &&
            larger(network->backend->conv_forward_floats(&layer->conv, network->options.max_batch,
                                                         threads),
-                  network->options.training ? backward_floats(network, layer, threads) : 0) > bound)
+                  network->options.training && has_clean_backward(network, layer)
+                      ? backward_floats(network, layer, threads)
+                      : 0) > bound)
         threads--;
     return threads;
 }
@@ -162,8 +187,9 @@ ohm_status ohm_matrix_plan(ohm_network *network, ohm_layer *layer)
     if (!network->options.training)
         return OHM_OK;
     int tick = ohm_network_backward_tick(network, i);
-    layer->backward_floats =
-        larger(layer->backward_floats, backward_floats(network, layer, threads));
+    if (has_clean_backward(network, layer))
+        layer->backward_floats =
+            larger(layer->backward_floats, backward_floats(network, layer, threads));
     OHM_TRY(ohm_network_buffer(network, &layer->backward_workspace, layer->desc.name,
                                "backward workspace", layer->backward_floats * sizeof(float),
                                OHM_MEMORY_WORKSPACE, tick, tick));

@@ -53,14 +53,18 @@ static const float *chunk_x(const ohm_network *network, const ohm_layer *layer, 
 {
     if (!c->patches)
         return c->x + row * (size_t)c->k;
+    ohm_trace_kernel(network->trace, "patches");
     network->backend->patches(c->patches, c->x, &layer->conv, row, some);
+    ohm_trace_end(network->trace);
     return c->patches;
 }
 
 static const uint8_t *chunk_codes(const ohm_network *network, const ohm_layer *layer,
                                   const chunks *c, size_t row, int some)
 {
+    ohm_trace_kernel(network->trace, "patches");
     network->backend->patches_of_codes(c->code_patches, c->codes, c->zero, &layer->conv, row, some);
+    ohm_trace_end(network->trace);
     return c->code_patches;
 }
 
@@ -105,9 +109,12 @@ static ohm_status noisy_rows(ohm_network *network, ohm_layer *layer, const chunk
     float *y = ohm_network_value(network, layer->index);
     for (size_t row = 0; row < c->rows; row += (size_t)layer->chunk_rows) {
         OHM_TRY(read_chunk(network, layer, noisy_y ? noisy_y : y + row * n, c, row));
-        if (noisy_y)
-            network->backend->straight_through(y + row * n, noisy_y,
-                                               (size_t)chunk_size(layer, c, row) * n);
+        if (!noisy_y)
+            continue;
+        ohm_trace_kernel(network->trace, "straight_through");
+        network->backend->straight_through(y + row * n, noisy_y,
+                                           (size_t)chunk_size(layer, c, row) * n);
+        ohm_trace_end(network->trace);
     }
     return OHM_OK;
 }
@@ -127,6 +134,7 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
         .want_gradient = pass->training && pass->mode == OHM_MODE_FULL,
         .state = ohm_network_at(network, layer->state),
         .scratch = ohm_network_at(network, layer->scratch),
+        .trace = network->trace,
     };
     return ohm_noisy_begin(layer->noisy, &noisy_pass);
 }
@@ -188,8 +196,11 @@ static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const c
         ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dy, c->n,
         chunk_x(network, layer, c, row, some), c->k, some, c->first_row + row, last));
-    if (dx && !straight)
-        network->backend->scatter(dx, dpatches, &layer->conv, row, some);
+    if (!dx || straight)
+        return OHM_OK;
+    ohm_trace_kernel(network->trace, "scatter");
+    network->backend->scatter(dx, dpatches, &layer->conv, row, some);
+    ohm_trace_end(network->trace);
     return OHM_OK;
 }
 
@@ -203,8 +214,11 @@ ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, cons
     c.patches = ohm_conv_is_plain(&layer->conv) ? NULL : workspace;
     float *dpatches = workspace + (size_t)layer->chunk_rows * (size_t)c.k;
     float *dx = ohm_network_gradient(network, layer->desc.input);
-    if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches)
+    if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches) {
+        ohm_trace_kernel(network->trace, "scatter");
         network->backend->fill(dx, 0.0f, (size_t)pass->images * layer->in_floats);
+        ohm_trace_end(network->trace);
+    }
     ohm_status status = OHM_OK;
     for (size_t row = 0; row < c.rows && status == OHM_OK; row += (size_t)layer->chunk_rows)
         status = backward_chunk(network, layer, &c, dx, dpatches, row);

@@ -165,16 +165,46 @@ static ohm_status finish_layer(const ohm_network *network, const ohm_layer *laye
     return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "layer %s", layer->desc.name);
 }
 
+/* What a layer that is one kernel is called in a trace; matrix layers name their own. */
+static const char *kernel_name(int kind, int backward)
+{
+    static const char *const names[OHM_LAYER_KINDS][2] = {
+        [OHM_LAYER_BATCH_NORM] = {"batch_norm", "batch_norm_backward"},
+        [OHM_LAYER_RELU] = {"relu", "relu_backward"},
+        [OHM_LAYER_MAX_POOL] = {"max_pool", "max_pool_backward"},
+        [OHM_LAYER_AVG_POOL] = {"avg_pool", "avg_pool_backward"},
+        [OHM_LAYER_GLOBAL_AVG_POOL] = {"avg_pool", "avg_pool_backward"},
+        [OHM_LAYER_ADD] = {"add", "add_backward"},
+    };
+    return names[kind][backward];
+}
+
+static ohm_status run_layer(ohm_network *network, ohm_layer *layer, const ohm_pass *pass,
+                            int backward)
+{
+    ohm_trace *trace = network->trace;
+    const ohm_layer_verbs *verbs = ohm_layer_verbs_of(layer->desc.kind);
+    const char *kernel = kernel_name(layer->desc.kind, backward);
+    int tick = backward ? ohm_network_backward_tick(network, layer->index) : layer->index,
+        depth = ohm_trace_depth(trace);
+    ohm_arena_tick(network->arena, tick);
+    ohm_trace_begin(trace, OHM_TRACE_LAYER, layer->desc.name, tick);
+    if (kernel)
+        ohm_trace_kernel(trace, kernel);
+    ohm_status status = (backward ? verbs->backward : verbs->forward)(network, layer, pass);
+    ohm_trace_unwind(trace, depth);
+    return finish_layer(network, layer, status);
+}
+
 ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass)
 {
     OHM_TRY(check_pass(network, pass));
-    for (int i = 0; i < network->count; i++) {
-        ohm_layer *layer = &network->layer[i];
-        ohm_arena_tick(network->arena, i);
-        OHM_TRY(finish_layer(network, layer,
-                             ohm_layer_verbs_of(layer->desc.kind)->forward(network, layer, pass)));
-    }
-    return OHM_OK;
+    ohm_status status = OHM_OK;
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "forward", -1);
+    for (int i = 0; i < network->count && status == OHM_OK; i++)
+        status = run_layer(network, &network->layer[i], pass, 0);
+    ohm_trace_end(network->trace);
+    return status;
 }
 
 ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batch_total,
@@ -191,11 +221,15 @@ ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batc
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a batch of %d images with %d in this pass", batch_total,
                         pass->images);
     ohm_arena_tick(network->arena, network->count);
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "loss", network->count);
+    ohm_trace_kernel(network->trace, "softmax_loss");
     float *gradient = pass->training ? ohm_network_gradient(network, network->count - 1) : NULL;
     *loss_sum = network->backend->softmax_loss(
         gradient, correct, ohm_network_logits(network), labels, pass->images, classes,
         network->config.train.label_smoothing, pass->training ? 1.0 / batch_total : 1.0,
         ohm_arena_at(network->arena, network->row_loss));
+    ohm_trace_end(network->trace);
+    ohm_trace_end(network->trace);
     return OHM_OK;
 }
 
@@ -204,13 +238,12 @@ ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass)
     OHM_TRY(check_pass(network, pass));
     if (!pass->training)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a backward pass needs training = 1");
-    for (int i = network->count - 1; i >= 0; i--) {
-        ohm_layer *layer = &network->layer[i];
-        ohm_arena_tick(network->arena, ohm_network_backward_tick(network, i));
-        OHM_TRY(finish_layer(network, layer,
-                             ohm_layer_verbs_of(layer->desc.kind)->backward(network, layer, pass)));
-    }
-    return OHM_OK;
+    ohm_status status = OHM_OK;
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "backward", -1);
+    for (int i = network->count - 1; i >= 0 && status == OHM_OK; i--)
+        status = run_layer(network, &network->layer[i], pass, 1);
+    ohm_trace_end(network->trace);
+    return status;
 }
 
 /* ---- looking ------------------------------------------------------------------------------- */
@@ -233,6 +266,21 @@ const float *ohm_network_logits(const ohm_network *network)
 const ohm_memory *ohm_network_memory(const ohm_network *network)
 {
     return ohm_arena_memory(network->arena);
+}
+
+size_t ohm_network_live(const ohm_network *network, int tick, size_t live[OHM_MEMORY_CATEGORIES])
+{
+    return ohm_arena_live(network->arena, tick, live);
+}
+
+void ohm_network_set_trace(ohm_network *network, ohm_trace *trace)
+{
+    network->trace = trace;
+}
+
+int ohm_network_threads(const ohm_network *network)
+{
+    return network->threads;
 }
 
 const ohm_architecture *ohm_network_architecture(const ohm_network *network)

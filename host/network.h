@@ -7,6 +7,7 @@
 #include "host/arena.h"
 #include "host/chip.h"
 #include "host/config.h"
+#include "host/trace.h"
 
 typedef enum { OHM_LAYER_LINEAR, OHM_LAYER_CONV, OHM_LAYER_BATCH_NORM, OHM_LAYER_RELU, OHM_LAYER_MAX_POOL, OHM_LAYER_AVG_POOL,
                OHM_LAYER_GLOBAL_AVG_POOL, OHM_LAYER_ADD, OHM_LAYER_KINDS } ohm_layer_kind;
@@ -36,6 +37,7 @@ typedef struct {
     int max_batch;         /* most images per forward call (a micro-batch) */
     int training;          /* 0: no gradients, optimiser or saved activations are planned */
     int checked;           /* for tests: guard words behind buffers, NaN in dead ones (arena.h); a step that overruns fails */
+    int every_mode;        /* training passes of modes baseline and nograd are planned beside config->train.mode */
 } ohm_network_options;
 
 typedef struct {
@@ -86,6 +88,11 @@ ohm_status ohm_network_copy_parameters(ohm_network *to, const ohm_network *from)
 /* Evaluation on another chip: same shapes, other numbers (noise level, drift time). */
 ohm_status ohm_network_set_hardware(ohm_network *network, const ohm_hardware *hardware);
 const ohm_memory *ohm_network_memory(const ohm_network *network);
+/* Bytes of each category that the plan holds at a tick of the step (trace.h gives their times); returns the sum. */
+size_t ohm_network_live(const ohm_network *network, int tick, size_t live[OHM_MEMORY_CATEGORIES]);
+/* Ranges of every pass go to `trace`, which must outlive them; NULL: none (so it is at first). */
+void ohm_network_set_trace(ohm_network *network, ohm_trace *trace);
+int ohm_network_threads(const ohm_network *network); /* the most that its workspaces are planned for */
 const ohm_architecture *ohm_network_architecture(const ohm_network *network);
 
 #endif

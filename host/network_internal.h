@@ -57,6 +57,7 @@ struct ohm_network {
     ohm_network_options options;
     const ohm_backend *backend;
     ohm_arena *arena;
+    ohm_trace *trace; /* not owned; NULL: none */
     ohm_layer layer[OHM_LAYERS_MAX];
     int count;                                   /* layers */
     int threads;                                 /* the most that the workspaces are planned for */

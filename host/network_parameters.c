@@ -223,10 +223,12 @@ ohm_status ohm_network_copy_parameters(ohm_network *to, const ohm_network *from)
 
 void ohm_network_zero_gradients(ohm_network *network)
 {
+    ohm_trace_kernel(network->trace, "zero_gradients");
     for (int i = 0; i < network->parameters; i++)
         if (network->parameter[i].gradient)
             network->backend->fill(network->parameter[i].gradient, 0.0f,
                                    network->parameter[i].count);
+    ohm_trace_end(network->trace);
 }
 
 /* What the gradients are multiplied with so that their common norm is at most clip_norm. */
@@ -266,6 +268,8 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
                         "this network was planned for evaluation: nothing to update");
     const ohm_config *config = &network->config;
     ohm_arena_tick(network->arena, 2 * network->count);
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "update", 2 * network->count);
+    ohm_trace_kernel(network->trace, "optimiser");
     ohm_optimiser_rule rule = rule_of(config, lr, step, clip_scale(network));
     for (int i = 0; i < network->parameters; i++) {
         const ohm_parameter *p = &network->parameter[i];
@@ -279,6 +283,8 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
         else
             network->backend->adam(p->value, p->gradient, p->moment1, p->moment2, p->count, &rule);
     }
+    ohm_trace_end(network->trace);
+    ohm_trace_end(network->trace);
     return OHM_OK;
 }
 

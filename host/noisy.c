@@ -341,6 +341,7 @@ static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
     const ohm_hardware *hw = &y->hardware;
     if (y->programmed)
         return OHM_OK;
+    ohm_trace_kernel(y->pass.trace, "quantise");
     ohm_quantise(s->w_codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k,
                  y->w_scale, 1, y->codes);
     place_bias(y, s->w_codes);
@@ -348,6 +349,7 @@ static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
                      hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET
                                                               : OHM_CELLS_DIFFERENTIAL,
                      y->g.cell_bits, hw->quantise.bits);
+    ohm_trace_end(y->pass.trace);
     ohm_program_args args = {.x_u = x.u,
                              .m = m,
                              .ldx = x.ld,
@@ -361,9 +363,12 @@ static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
                              .want_gradient = y->pass.want_gradient};
     if (hw->programming.every == OHM_EVERY_ONCE)
         args.moment.step = 0;
-    OHM_TRY(ohm_chip_program(y->chip, &args));
-    y->programmed = 1;
-    return OHM_OK;
+    /* A tile's wires are solved by the thread that has just programmed it. */
+    ohm_trace_kernel(y->pass.trace, hw->ir_drop.model == OHM_IR_NONE ? "program" : "program+irdrop");
+    ohm_status status = ohm_chip_program(y->chip, &args);
+    ohm_trace_end(y->pass.trace);
+    y->programmed = status == OHM_OK;
+    return status;
 }
 
 /* Which measurement of currents this pass begins with. */
@@ -385,8 +390,12 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
                         "simulator '%s': has no gradient: use train.mode nograd or detach",
                         simulator->name);
     y->pass = *pass;
-    OHM_TRY(set_x_scale(y));
-    OHM_TRY(set_w_scales(y));
+    ohm_trace_kernel(pass->trace, "quantise");
+    ohm_status status = set_x_scale(y);
+    if (status == OHM_OK)
+        status = set_w_scales(y);
+    ohm_trace_end(pass->trace);
+    OHM_TRY(status);
     if (!needs_currents(y) && y->hardware.adc.bits > 0)
         for (size_t i = 0; i < y->ranges; i++)
             y->persistent[LSB_FIRST + i] = (float)ohm_device_lsb(&y->g, &y->hardware);
@@ -430,6 +439,7 @@ static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx
     const ohm_hardware *hw = &y->hardware;
     ohm_drive drive = drive_of(y);
     int negative = 0, bits = hw->quantise.bits;
+    ohm_trace_kernel(y->pass.trace, "quantise");
     append_always_on(y, s->codes, m);
     if (y->x_scale == 0.0f) {
         if (hw->quantise.x_range.kind == OHM_RANGE_ABSMAX)
@@ -449,6 +459,7 @@ static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx
                                        x + (size_t)i * ldx, (size_t)rows, (size_t)y->k, (size_t)ldx,
                                        scale, y->x_scale == 0.0f, y->codes, drive, bits);
     }
+    ohm_trace_end(y->pass.trace);
     return negative ? refuse_negative(y) : OHM_OK;
 }
 
@@ -465,6 +476,7 @@ ohm_status ohm_noisy_quantise(const ohm_noisy *y, uint8_t *codes, uint8_t *zero)
     size_t count = y->pass.x_count;
     ohm_drive drive = drive_of(y);
     int negative = 0, bits = y->hardware.quantise.bits;
+    ohm_trace_kernel(y->pass.trace, "quantise");
     ohm_drive_encode(zero, &nothing, 1, drive, bits);
 #pragma omp parallel for schedule(static) reduction(| : negative)
     for (size_t at = 0; at < count; at += QUANTISE_CHUNK) {
@@ -472,6 +484,7 @@ ohm_status ohm_noisy_quantise(const ohm_noisy *y, uint8_t *codes, uint8_t *zero)
         negative |= ohm_quantise_drive(codes + at, some, y->pass.x + at, 1, some, some, &y->x_scale,
                                        0, y->codes, drive, bits);
     }
+    ohm_trace_end(y->pass.trace);
     return negative ? refuse_negative(y) : OHM_OK;
 }
 
@@ -485,9 +498,11 @@ static word_lines given(const ohm_noisy *y, const scratch *s, const uint8_t *cod
 {
     if (y->rows == y->k)
         return (word_lines){codes, ldc};
+    ohm_trace_kernel(y->pass.trace, "quantise");
     for (int i = 0; i < m; i++)
         memcpy(s->codes + (size_t)i * y->rows, codes + (size_t)i * ldc, (size_t)y->k);
     append_always_on(y, s->codes, m);
+    ohm_trace_end(y->pass.trace);
     return encoded(y, s);
 }
 
@@ -496,6 +511,14 @@ static word_lines given(const ohm_noisy *y, const scratch *s, const uint8_t *cod
 int ohm_noisy_wants_measure(const ohm_noisy *y)
 {
     return y->stage != MEASURE_NOT;
+}
+
+static ohm_status infer(ohm_noisy *y, const ohm_infer_args *args, const char *range)
+{
+    ohm_trace_kernel(y->pass.trace, range);
+    ohm_status status = ohm_chip_infer(y->chip, args);
+    ohm_trace_end(y->pass.trace);
+    return status;
 }
 
 static ohm_status measure_lines(ohm_noisy *y, const scratch *s, word_lines x, int m,
@@ -514,7 +537,7 @@ static ohm_status measure_lines(ohm_noisy *y, const scratch *s, word_lines x, in
         args.histogram = s->histogram;
         args.bins = bins_of(y);
     }
-    return ohm_chip_infer(y->chip, &args);
+    return infer(y, &args, "measure");
 }
 
 ohm_status ohm_noisy_measure_rows(ohm_noisy *y, const float *x, int ldx, int m, uint64_t first_row)
@@ -561,7 +584,7 @@ static ohm_status cut_to_percentile(ohm_noisy *y)
                            .state = y->pass.state,
                            .scratch = s.chip,
                            .range = own};
-    OHM_TRY(ohm_chip_infer(y->chip, &args));
+    OHM_TRY(infer(y, &args, "measure"));
     for (size_t i = 0; i < y->ranges; i++)
         y->range[i] = fmaxf(y->range[i], own[i]);
     return OHM_OK;
@@ -610,7 +633,8 @@ static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s
                            .scratch = s->chip,
                            .sums = out,
                            .lds = ldy};
-    OHM_TRY(ohm_chip_infer(y->chip, &args));
+    OHM_TRY(infer(y, &args, "mvm"));
+    ohm_trace_kernel(y->pass.trace, "rescale");
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < m; i++) {
         double x_scale = y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale;
@@ -620,6 +644,7 @@ static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s
                 (float)((double)row[n] * (x_scale * y->w_scale[n] * (column ? column[n] : 1.0f)) +
                         y->bias[n]);
     }
+    ohm_trace_end(y->pass.trace);
     return OHM_OK;
 }
 
@@ -665,7 +690,7 @@ static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_rang
                            .scratch = s->chip,
                            .sums = s->dsums,
                            .lds = y->n};
-    OHM_TRY(ohm_chip_infer(y->chip, &args));
+    OHM_TRY(infer(y, &args, "mvm"));
     double dscale = 0.0;
     for (int i = 0; i < m; i++)
         for (int n = 0; n < y->n; n++) {
@@ -690,6 +715,7 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
     OHM_TRY(encode(y, &s, x, ldx, m));
     if (dx_range || dcolumn_scale)
         OHM_TRY(scale_gradients(y, &s, dx_range, dcolumn_scale, dy, lddy, m, first_row));
+    ohm_trace_kernel(y->pass.trace, "rescale_backward");
     for (int i = 0; i < m; i++) {
         double x_scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale;
         for (int n = 0; n < y->n; n++) {
@@ -701,6 +727,7 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
         }
     }
     memset(s.dweights, 0, (size_t)y->n * y->rows * sizeof *s.dweights);
+    ohm_trace_end(y->pass.trace);
     ohm_backward_args args = {.x_u = s.codes,
                               .m = m,
                               .ldx = y->rows,
@@ -714,7 +741,11 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
                               .lddx = y->rows,
                               .dw = s.dweights,
                               .last = last};
-    OHM_TRY(ohm_chip_backward(y->chip, &args));
+    ohm_trace_kernel(y->pass.trace, "mvm_backward");
+    ohm_status status = ohm_chip_backward(y->chip, &args);
+    ohm_trace_end(y->pass.trace);
+    OHM_TRY(status);
+    ohm_trace_kernel(y->pass.trace, "quantise_backward");
     double drange = 0.0;
     for (int i = 0; (dx || dx_range) && i < m; i++) {
         float scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale,
@@ -736,5 +767,6 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
             if (fabsf(y->pass.w[at]) <= y->w_scale[n] * (float)y->codes)
                 dw[at] += s.dweights[(size_t)n * y->rows + k] / y->w_scale[n];
         }
+    ohm_trace_end(y->pass.trace);
     return OHM_OK;
 }

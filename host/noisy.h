@@ -12,6 +12,7 @@
 #define OHM_HOST_NOISY_H
 
 #include "host/chip.h"
+#include "host/trace.h"
 
 typedef struct ohm_noisy ohm_noisy;
 
@@ -28,6 +29,7 @@ typedef struct {
     int want_gradient;        /* mode full */
     void *state;              /* ohm_noisy_state_bytes */
     void *scratch;            /* ohm_noisy_scratch_bytes */
+    ohm_trace *trace;         /* or NULL */
 } ohm_noisy_pass;
 
 ohm_status ohm_noisy_create(ohm_noisy **noisy, const ohm_hardware *hardware, int k, int n, uint32_t layer);

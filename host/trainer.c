@@ -7,15 +7,23 @@
 #include <string.h>
 
 #include "host/checkpoint.h"
+#include "host/file.h"
 #include "host/metrics.h"
+#include "host/plan.h"
 #include "host/progress.h"
 #include "host/run.h"
 #include "host/schedule.h"
+#include "host/step.h"
+
+enum { TRACED_STEPS = 3 };
 
 typedef struct {
     const ohm_train_job *job;
     const ohm_train_options *options;
     const ohm_config *config;
+    ohm_trace *trace;
+    int64_t stepped;            /* in this process */
+    enum { TRACE_WAITS, TRACE_RECORDS, TRACE_WRITTEN } trace_state;
     ohm_network *network;
     ohm_evaluator *evaluator;   /* made at the first evaluation */
     ohm_run *run;
@@ -53,11 +61,7 @@ static const uint32_t *batch_of(trainer *t, int64_t step)
     return t->order + step % t->steps_per_epoch * t->config->train.batch;
 }
 
-static int micro_batch(const trainer *t)
-{
-    return t->config->train.micro_batch ? t->config->train.micro_batch : t->config->train.batch;
-}
-
+/* A part of the batch of `step`, as that step sees it. */
 static void fill_images(trainer *t, const uint32_t *indices, int first, int images, int64_t step)
 {
     const ohm_augment augment = {.crop = t->config->data.crop, .flip = t->config->data.flip, .seed = (uint32_t)t->config->seed,
@@ -65,46 +69,46 @@ static void fill_images(trainer *t, const uint32_t *indices, int first, int imag
     ohm_dataset_batch(ohm_network_images(t->network), ohm_network_labels(t->network), t->job->train, indices + first, images, &augment);
 }
 
-/* What step `step` draws. Whether the chip is programmed anew is the layer's business (programming.every). */
-static ohm_pass training_pass(const trainer *t, int64_t step)
+/* ---- the trace ----------------------------------------------------------------------------- */
+
+static ohm_status write_trace(trainer *t)
 {
-    return (ohm_pass){.images = micro_batch(t), .mode = t->config->train.mode, .training = 1,
-                      .moment = {.seed = (uint32_t)t->config->seed, .step = (uint32_t)step,
-                                 .time_s = t->config->hardware.retention.time_s}};
+    const ohm_trace_track track = {t->config->name, t->trace};
+    t->trace_state = TRACE_WRITTEN;
+    ohm_trace_pause(t->trace);
+    return ohm_trace_write(t->options->trace_path, &track, 1);
 }
 
-/* Forward and backward over the step's batch: mean loss, right answers. */
-static ohm_status accumulate(trainer *t, int64_t step, double *loss, int *correct)
+/* Before a step: recording begins with the second step of this process, which has touched its memory,
+ * or with the first where there is no other. */
+static ohm_status follow_trace(trainer *t)
 {
-    const uint32_t *indices = batch_of(t, step);
-    ohm_pass pass = training_pass(t, step);
-    double sum = 0;
-    *correct = 0;
-    ohm_network_zero_gradients(t->network);
-    for (int first = 0; first < t->config->train.batch; first += pass.images) {
-        double part;
-        int right;
-        fill_images(t, indices, first, pass.images, step);
-        pass.first_image = (uint64_t)first;
-        OHM_TRY(ohm_network_forward(t->network, &pass));
-        OHM_TRY(ohm_network_loss(t->network, &pass, t->config->train.batch, &part, &right));
-        OHM_TRY(ohm_network_backward(t->network, &pass));
-        sum += part;
-        *correct += right;
+    int first = t->stepped++ == 0, only = t->steps - t->state.step == 1;
+    if (!t->options->trace_path || t->trace_state == TRACE_WRITTEN || (first && !only))
+        return OHM_OK;
+    if (t->trace_state == TRACE_WAITS) {
+        t->trace_state = TRACE_RECORDS;
+        return ohm_trace_record(t->trace, TRACED_STEPS);
     }
-    *loss = sum / t->config->train.batch;
-    if (!isfinite(*loss))
-        return OHM_FAIL(OHM_ERR_DATA, "the loss is no number any more; lower train.lr or set train.clip_norm");
-    return OHM_OK;
+    return t->stepped > TRACED_STEPS + 1 ? write_trace(t) : OHM_OK;
+}
+
+/* ---- one step ------------------------------------------------------------------------------ */
+
+static void fill_step(void *context, int first, int images, int64_t step)
+{
+    trainer *t = context;
+    fill_images(t, batch_of(t, step), first, images, step);
 }
 
 static ohm_status train_step(trainer *t)
 {
+    OHM_TRY(follow_trace(t));
+    const ohm_step one = {.network = t->network, .config = t->config, .trace = t->trace, .fill = fill_step, .context = t};
     const int64_t step = t->state.step;
     double loss, lr = ohm_schedule_lr(t->config, step, t->steps);
     int correct;
-    OHM_TRY(accumulate(t, step, &loss, &correct));
-    OHM_TRY(ohm_network_update(t->network, lr, step));
+    OHM_TRY(ohm_step_run(&one, step, lr, &loss, &correct));
     t->state.step = step + 1;
     t->state.loss_sum += loss * t->config->train.batch;
     t->state.correct += correct;
@@ -124,7 +128,7 @@ static ohm_status calibrate(trainer *t)
 {
     if (!t->config->hardware_enabled || t->config->train.mode == OHM_MODE_BASELINE)
         return OHM_OK;
-    ohm_pass pass = training_pass(t, 0);
+    ohm_pass pass = ohm_step_pass(t->config, 0);
     pass.calibrating = 1;
     int batches = t->config->train.calibration_batches;
     for (int64_t b = 0; b < batches && b < t->steps_per_epoch; b++) {
@@ -259,6 +263,8 @@ static ohm_status loop(trainer *t)
         if (status == OHM_OK)
             status = finish_step(t);
     }
+    if (status == OHM_OK && t->trace_state == TRACE_RECORDS)
+        status = write_trace(t);
     if (status == OHM_ERR_INTERRUPTED || (status == OHM_OK && t->state.step < t->steps))
         return interrupted(t);
     if (status == OHM_OK || !t->run)
@@ -310,15 +316,21 @@ static ohm_status open_run(trainer *t)
 static ohm_status prepare(trainer *t)
 {
     OHM_TRY(check_job(t->job));
+    if (t->options->trace_path)
+        OHM_TRY(ohm_file_check_writable(t->options->trace_path));
+    OHM_TRY(ohm_trace_create(&t->trace));
     if (t->config->threads > 0)
         omp_set_num_threads(t->config->threads);
+    OHM_TRY(ohm_plan_check(t->job->architecture, t->config, !t->options->no_evaluation,
+                           t->options->memory_limit ? t->options->memory_limit : ohm_plan_physical()));
     t->steps_per_epoch = ohm_schedule_steps_per_epoch(t->config, t->job->train->count);
     t->steps = ohm_schedule_steps(t->config, t->job->train->count);
     t->order = malloc((size_t)t->job->train->count * sizeof *t->order);
     if (!t->order)
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory for the order of %d images", t->job->train->count);
-    const ohm_network_options options = {.max_batch = micro_batch(t), .training = 1};
+    const ohm_network_options options = {.max_batch = ohm_step_images(t->config), .training = 1};
     OHM_TRY(ohm_network_create(&t->network, t->job->architecture, t->config, &options));
+    ohm_network_set_trace(t->network, t->trace);
     OHM_TRY(open_run(t));
     if (t->saved >= 0 && t->options->log)
         fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
@@ -337,8 +349,10 @@ static void report(trainer *t, ohm_status status, ohm_train_result *result)
         *result = t->result;
     if (t->options->network) {
         *t->options->network = status == OHM_OK ? t->network : NULL;
-        if (status == OHM_OK)
+        if (status == OHM_OK) {
+            ohm_network_set_trace(t->network, NULL);
             t->network = NULL;
+        }
     }
 }
 
@@ -354,6 +368,7 @@ ohm_status ohm_train(const ohm_train_job *job, const ohm_train_options *options,
     report(&t, status, result);
     ohm_evaluator_destroy(t.evaluator);
     ohm_network_destroy(t.network);
+    ohm_trace_destroy(t.trace);
     ohm_metrics_close(t.metrics);
     ohm_run_close(t.run);
     free(t.order);

@@ -33,6 +33,8 @@ typedef struct {
     const char *run_dir;          /* NULL: nothing is written */
     int resume;                   /* run_dir is a run to go on with */
     int no_evaluation;
+    size_t memory_limit;          /* bytes that the plan may take, training and evaluation; 0: the machine's memory */
+    const char *trace_path;       /* not NULL: a few steps go there as a Chrome trace (trace.h) */
     FILE *log;                    /* progress, lines and warnings; NULL: silent */
     const volatile sig_atomic_t *stop; /* not NULL: when it is not 0, the step is finished, a checkpoint written,
                                         * and ohm_train returns OHM_ERR_INTERRUPTED */

@@ -50,10 +50,17 @@ static size_t carve_tile(tile_memory *t, const ohm_geometry *g, const ohm_progra
     return used;
 }
 
+/* Tiles that pass the wires, each with memory of its own where they are fewer than threads. */
+static int task_count(const ohm_geometry *g, const ohm_programming *p)
+{
+    return g->tiles * g->column_tiles * (g->differential && !p->interleaved ? 2 : 1);
+}
+
 size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming *p)
 {
     tile_memory t;
-    return carve_tile(&t, g, p, NULL) * (size_t)omp_get_max_threads() + ALIGN;
+    int tasks = task_count(g, p), threads = omp_get_max_threads();
+    return carve_tile(&t, g, p, NULL) * (size_t)(tasks < threads ? tasks : threads) + ALIGN;
 }
 
 /* Variance acts as sigma²(g)·(g_eff/g)²: its gradient by g_eff is added to dg, its own by g returned. */
@@ -146,20 +153,21 @@ ohm_solve_status ohm_mvm_finish_gradient(float *dw, ohm_cell_gradient *c, const 
     size_t cells = (size_t)g->k * g->n;
     tile_memory unused;
     size_t each = carve_tile(&unused, g, p, NULL);
+    int tasks = task_count(g, p), of_task = tasks < omp_get_max_threads();
     char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
     int worst = OHM_SOLVE_OK;
 #pragma omp parallel
     {
-        tile_memory t;
-        carve_tile(&t, g, p, base + each * (size_t)omp_get_thread_num());
         if (p->ir) {
-#pragma omp for collapse(2) schedule(dynamic, 1) reduction(max : worst)
-            for (int tile = 0; tile < g->tiles; tile++)
-                for (int ct = 0; ct < g->column_tiles; ct++)
-                    for (int sign = 0; sign < signs; sign += step) {
-                        int status = through_wires(&t, c, g, p, read, tile, ct, sign);
-                        worst = status > worst ? status : worst;
-                    }
+#pragma omp for schedule(dynamic, 1) reduction(max : worst)
+            for (int task = 0; task < tasks; task++) {
+                int one = g->tiles * g->column_tiles, at = task % one;
+                tile_memory t;
+                carve_tile(&t, g, p, base + each * (size_t)(of_task ? task : omp_get_thread_num()));
+                int status = through_wires(&t, c, g, p, read, at / g->column_tiles,
+                                           at % g->column_tiles, task / one * step);
+                worst = status > worst ? status : worst;
+            }
         } else {
 #pragma omp for schedule(static)
             for (size_t i = 0; i < signs * cells; i++) {

@@ -84,7 +84,7 @@ static ohm_network *network_of(const ohm_safetensors *file, const ohm_architectu
 {
     ohm_network *network;
     int count;
-    OHM_OK_OR_FAIL(ohm_network_create(&network, a, config, &(ohm_network_options){8, 1, 1}));
+    OHM_OK_OR_FAIL(ohm_network_create(&network, a, config, &(ohm_network_options){.max_batch = 8, .training = 1, .checked = 1}));
     ohm_parameter *parameter = ohm_network_parameters(network, &count);
     for (int i = 0; i < count; i++) {
         const ohm_safetensor *start = golden(file, "start", parameter[i].name);

@@ -101,7 +101,7 @@ static void open_lab(lab *l, const char *hardware, int hidden_layers)
 
 static void open_network(lab *l)
 {
-    const ohm_network_options options = {.max_batch = 16, .training = 1};
+    const ohm_network_options options = {.max_batch = 16, .training = 1, .every_mode = 1};
     OHM_OK_OR_FAIL(ohm_network_create(&l->network, &l->architecture, &l->config, &options));
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/network_internal.h"
+#include "host/step.h"
 #include "models/networks.h"
 #include "tests/compare.h"
 #include "tests/reference_network.h"
@@ -39,7 +40,8 @@ static ohm_network *network_of(const ohm_architecture *a, const ohm_config *conf
                                int training)
 {
     ohm_network *network;
-    const ohm_network_options options = {max_batch, training, 1};
+    const ohm_network_options options = {
+        .max_batch = max_batch, .training = training, .checked = 1, .every_mode = 1};
     OHM_OK_OR_FAIL(ohm_network_create(&network, a, config, &options));
     return network;
 }
@@ -539,7 +541,7 @@ static ohm_memory plan(int kind, int mode, int batch, const char *hardware)
     ohm_config config = config_of(kind, mode, hardware);
     OHM_OK_OR_FAIL(ohm_model_build(&a, &config, 32, 32, 3, 10));
     ohm_memory memory;
-    const ohm_network_options options = {batch, 1, 0};
+    const ohm_network_options options = {.max_batch = batch, .training = 1};
     OHM_OK_OR_FAIL(ohm_network_plan_memory(&memory, &a, &config, &options));
     return memory;
 }
@@ -621,7 +623,7 @@ OHM_TEST(network, wrong_passes_are_refused)
 static void check_refused(const ohm_architecture *a, const char *text)
 {
     ohm_config config = config_of(0, OHM_MODE_BASELINE, NULL);
-    const ohm_network_options options = {4, 1, 0};
+    const ohm_network_options options = {.max_batch = 4, .training = 1};
     ohm_network *network = NULL;
     ck_assert_int_eq(ohm_network_create(&network, a, &config, &options), OHM_ERR_ARGUMENT);
     ck_assert_msg(strstr(ohm_error_text(), text), "'%s' lacks '%s'", ohm_error_text(), text);
@@ -660,7 +662,7 @@ OHM_TEST(network, a_device_that_is_not_built_is_refused)
     static ohm_architecture a;
     build_pair(&a, 0);
     ohm_config config = config_of(0, OHM_MODE_FULL, "lognormal");
-    const ohm_network_options options = {4, 1, 0};
+    const ohm_network_options options = {.max_batch = 4, .training = 1};
     ohm_network *network;
     config.device = OHM_DEVICE_CUDA;
     ck_assert_int_eq(ohm_network_create(&network, &a, &config, &options), OHM_ERR_UNSUPPORTED);
@@ -672,7 +674,7 @@ OHM_TEST(network, a_plan_beyond_the_machine_is_refused)
     static ohm_architecture a;
     ohm_config config = config_of(OHM_NET_RESNET18, OHM_MODE_BASELINE, NULL);
     OHM_OK_OR_FAIL(ohm_model_build(&a, &config, 32, 32, 3, 10));
-    const ohm_network_options options = {1000000, 1, 0};
+    const ohm_network_options options = {.max_batch = 1000000, .training = 1};
     ohm_network *network;
     ck_assert_int_eq(ohm_network_create(&network, &a, &config, &options), OHM_ERR_MEMORY);
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "activations"));
@@ -723,9 +725,7 @@ OHM_TEST(network, experiments_build_their_networks)
         int side = experiments[i].side;
         OHM_OK_OR_FAIL(ohm_model_build(&a, &config, side, side, experiments[i].channels, 10));
         ohm_memory memory;
-        const ohm_network_options options = {config.train.micro_batch ? config.train.micro_batch
-                                                                      : config.train.batch,
-                                             1, 0};
+        const ohm_network_options options = {.max_batch = ohm_step_images(&config), .training = 1};
         OHM_OK_OR_FAIL(ohm_network_plan_memory(&memory, &a, &config, &options));
         ck_assert_uint_gt(memory.peak_total, 0);
     }

@@ -1,7 +1,11 @@
 #include "host/cli/cli.h"
 
+#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What the outer parser hands to the command's and learns from argp. */
 typedef struct {
@@ -72,6 +76,25 @@ error_t ohm_cli_list_add(ohm_cli_list *list, const char *value)
         return ohm_cli_error(OHM_FAIL(
             OHM_ERR_CONFIG, "more than %d values of one option; use a file", OHM_CLI_LIST_MAX));
     list->value[list->count++] = value;
+    return 0;
+}
+
+error_t ohm_cli_bytes(size_t *bytes, const char *option, const char *text)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double value = strtod(text, &end);
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    int number = isdigit((unsigned char)*text) && !strpbrk(text, "xX");
+    if (number && unit) {
+        value = ldexp(value, 10 * (int)(unit - units + 1));
+        end += strncasecmp(end + 1, "iB", 2) == 0 ? 3 : strncasecmp(end + 1, "B", 1) == 0 ? 2 : 1;
+    }
+    if (!number || *end || !(value >= 1 && value < 0x1p62))
+        return ohm_cli_error(
+            OHM_FAIL(OHM_ERR_CONFIG, "%s '%.40s' is no size; write 8G, 1.5G, 512M or bytes", option,
+                     text));
+    *bytes = (size_t)value;
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #define OHM_HOST_CLI_CLI_H
 
 #include <argp.h>
+#include <stddef.h>
 
 #include "host/status.h"
 
@@ -23,6 +24,7 @@ ohm_status ohm_cmd_gradients(int argc, char **argv);
 ohm_status ohm_cmd_hardware(int argc, char **argv);
 ohm_status ohm_cmd_info(int argc, char **argv);
 ohm_status ohm_cmd_mvm(int argc, char **argv);
+ohm_status ohm_cmd_profile(int argc, char **argv);
 
 /* argp_parse with --help added and with one-line errors: *helped = 1 means that the help was asked
  * for and printed, and that the command has nothing more to do. A parser that refuses a value
@@ -38,6 +40,9 @@ typedef struct {
 } ohm_cli_list;
 /* For parsers: appends, or fails when the list is full. */
 error_t ohm_cli_list_add(ohm_cli_list *list, const char *value);
+/* For parsers: "8G", "1.5GiB", "512M", "100000" (bytes; K, M, G, T are powers of 1024). The error names
+ * the option. */
+error_t ohm_cli_bytes(size_t *bytes, const char *option, const char *text);
 /* For parsers: refuses an argument that the command has no place for. */
 error_t ohm_cli_unexpected(const char *value);
 

@@ -15,6 +15,7 @@
 #include "host/gradients.h"
 #include "host/progress.h"
 #include "host/run.h"
+#include "host/step.h"
 #include "host/trainer.h"
 
 enum { LEVELS_MAX = 64 };
@@ -355,8 +356,7 @@ static ohm_status run(ohm_gradient_report *report, ohm_experiment *experiment, c
         omp_set_num_threads(config->threads);
     OHM_TRY(ohm_experiment_load(experiment));
     const ohm_network_options plan = {
-        .max_batch = config->train.micro_batch ? config->train.micro_batch : config->train.batch,
-        .training = 1};
+        .max_batch = ohm_step_images(config), .training = 1, .every_mode = 1};
     OHM_TRY(ohm_network_create(&network, &experiment->architecture, config, &plan));
     ohm_status status = measure(report, network, experiment, a);
     ohm_network_destroy(network);

@@ -13,8 +13,12 @@
 typedef struct {
     const char *config, *out, *resume;
     ohm_cli_list set;
+    const char *trace;
+    size_t memory_limit;
     int quiet;
 } arguments;
+
+enum { KEY_TRACE = 0x200, KEY_LIMIT };
 
 static error_t parse(int key, char *value, struct argp_state *state)
 {
@@ -28,6 +32,11 @@ static error_t parse(int key, char *value, struct argp_state *state)
     case 'r':
         a->resume = value;
         return 0;
+    case KEY_TRACE:
+        a->trace = value;
+        return 0;
+    case KEY_LIMIT:
+        return ohm_cli_bytes(&a->memory_limit, "train: --memory-limit", value);
     case 'q':
         a->quiet = 1;
         return 0;
@@ -45,6 +54,8 @@ static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
     {"out", 'o', "DIR", 0, "folder of the run, new or empty (default: runs/NAME)", 0},
     {"resume", 'r', "DIR", 0, "go on with the run in DIR, from its newest good checkpoint", 0},
+    {"memory-limit", KEY_LIMIT, "SIZE", 0, "refuse a plan of more, such as 8G, before anything runs (default: the machine's memory)", 0},
+    {"trace", KEY_TRACE, "FILE.json", 0, "write a few steps as a Chrome trace, for ui.perfetto.dev", 0},
     {"quiet", 'q', NULL, 0, "no progress", 0},
     {0},
 };
@@ -178,7 +189,8 @@ static ohm_status run(ohm_experiment *experiment, const arguments *a)
     OHM_TRY(ohm_experiment_load(experiment));
     const ohm_train_job job = {&experiment->config, &experiment->architecture, &experiment->train, &experiment->test};
     const ohm_train_options train = {.run_dir = a->resume ? a->resume : a->out ? a->out : dir, .resume = a->resume != NULL,
-                                     .log = a->quiet ? NULL : stdout, .stop = &stop};
+                                     .log = a->quiet ? NULL : stdout, .stop = &stop,
+                                     .memory_limit = a->memory_limit, .trace_path = a->trace};
     ohm_train_result result;
     catch_signals();
     OHM_TRY(ohm_train(&job, &train, &result));

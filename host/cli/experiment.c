@@ -35,3 +35,10 @@ ohm_status ohm_experiment_load(ohm_experiment *experiment)
     const ohm_dataset *images = &experiment->train;
     return ohm_model_build(&experiment->architecture, &experiment->config, images->height, images->width, images->channels, images->classes);
 }
+
+ohm_status ohm_experiment_describe(ohm_experiment *experiment)
+{
+    int height, width, channels, classes;
+    OHM_TRY(ohm_datasets_shape(&height, &width, &channels, &classes, &experiment->config));
+    return ohm_model_build(&experiment->architecture, &experiment->config, height, width, channels, classes);
+}

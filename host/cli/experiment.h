@@ -19,6 +19,8 @@ void ohm_experiment_free(ohm_experiment *experiment); /* NULL-safe */
 
 /* Applies --set values and checks the whole. */
 ohm_status ohm_experiment_set(ohm_experiment *experiment, const ohm_cli_list *set);
+/* Describes the network without looking for images, which need not be there. */
+ohm_status ohm_experiment_describe(ohm_experiment *experiment);
 /* Loads the images and describes the network, once the configuration stands. */
 ohm_status ohm_experiment_load(ohm_experiment *experiment);
 

@@ -20,6 +20,7 @@ static const command commands[] = {
     {"eval", "accuracy over chip instances and times", ohm_cmd_eval},
     {"gradients", "the straight-through gradient against the full one", ohm_cmd_gradients},
     {"crossbar", "one tile as a circuit: solve, draw, export, choose its size", ohm_cmd_crossbar},
+    {"profile", "what a training step costs in time and memory, by mode", ohm_cmd_profile},
     {"mvm", "one layer through the chip: y = x w^T + b", ohm_cmd_mvm},
     {"hardware", "list chips, print one, explain every key", ohm_cmd_hardware},
     {"info", "what was built, and what this machine has", ohm_cmd_info},

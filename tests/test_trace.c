@@ -1,0 +1,377 @@
+/* Ranges: they nest, every operation lies in one of them, Nsight would see them, the file is valid. */
+#include "host/trace.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/chip_analog.h"
+#include "host/file.h"
+#include "host/network_internal.h"
+#include "host/step.h"
+#include "models/networks.h"
+#include "tests/runner.h"
+#include "tests/trace_check.h"
+
+static char out[1 << 15];
+
+/* ---- every operation lies in a kernel range ------------------------------------------------ */
+
+/* The CPU's operations and the built-in chip, each asking whether a kernel range is open. */
+static struct {
+    const ohm_trace *trace;
+    int calls, outside;
+    char first[64]; /* operation outside */
+} watch;
+
+static void seen(const char *operation)
+{
+    watch.calls++;
+    if (ohm_trace_open_level(watch.trace) == OHM_TRACE_KERNEL)
+        return;
+    if (!watch.outside++)
+        snprintf(watch.first, sizeof watch.first, "%s", operation);
+}
+
+#define WATCHED(operation, parameters, arguments)                                                  \
+    static void watched_##operation parameters                                                     \
+    {                                                                                              \
+        seen(#operation);                                                                          \
+        ohm_backend_cpu.operation arguments;                                                       \
+    }
+WATCHED(conv_forward,
+        (float *y, const float *x, const float *w, const float *b, const ohm_conv_shape *s, int n,
+         float *ws, size_t f),
+        (y, x, w, b, s, n, ws, f))
+WATCHED(conv_input,
+        (float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int n, int a,
+         float *ws, size_t f),
+        (dx, dy, w, s, n, a, ws, f))
+WATCHED(conv_weight,
+        (float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int n, float *ws,
+         size_t f),
+        (dw, dy, x, s, n, ws, f))
+WATCHED(patches, (float *p, const float *x, const ohm_conv_shape *s, size_t r, int n),
+        (p, x, s, r, n))
+WATCHED(patches_of_codes,
+        (uint8_t *p, const uint8_t *x, uint8_t o, const ohm_conv_shape *s, size_t r, int n),
+        (p, x, o, s, r, n))
+WATCHED(scatter, (float *dx, const float *p, const ohm_conv_shape *s, size_t r, int n),
+        (dx, p, s, r, n))
+WATCHED(relu, (float *y, const float *x, size_t n), (y, x, n))
+WATCHED(relu_backward, (float *dx, const float *dy, const float *y, size_t n, int a),
+        (dx, dy, y, n, a))
+WATCHED(add, (float *y, const float *a, const float *b, size_t n), (y, a, b, n))
+WATCHED(straight_through, (float *y, const float *x, size_t n), (y, x, n))
+WATCHED(copy, (float *y, const float *x, size_t n), (y, x, n))
+WATCHED(fill, (float *y, float v, size_t n), (y, v, n))
+WATCHED(scale_columns, (float *y, const float *x, const float *s, size_t r, size_t c),
+        (y, x, s, r, c))
+WATCHED(add_row, (float *y, const float *row, size_t r, size_t c), (y, row, r, c))
+WATCHED(sum_columns, (float *sum, const float *x, size_t r, size_t c, double *p),
+        (sum, x, r, c, p))
+WATCHED(scale_gradient,
+        (float *ds, float *dw, const float *p, const float *w, const float *s, size_t r, size_t c),
+        (ds, dw, p, w, s, r, c))
+WATCHED(range_gradient, (float *s, const float *dx, const float *x, float r, size_t n, double *p),
+        (s, dx, x, r, n, p))
+WATCHED(batch_norm_train,
+        (float *y, float *s, float *m, float *v, const float *x, const float *g, const float *b,
+         size_t r, size_t c, double mo, double e, double *ws),
+        (y, s, m, v, x, g, b, r, c, mo, e, ws))
+WATCHED(batch_norm_backward,
+        (float *dx, float *dg, float *db, const float *dy, const float *x, const float *s,
+         const float *g, size_t r, size_t c, int a, double *ws),
+        (dx, dg, db, dy, x, s, g, r, c, a, ws))
+WATCHED(max_pool, (float *y, uint8_t *w, const float *x, const ohm_pool_shape *s, int n),
+        (y, w, x, s, n))
+WATCHED(max_pool_backward,
+        (float *dx, const float *dy, const uint8_t *w, const ohm_pool_shape *s, int n, int a),
+        (dx, dy, w, s, n, a))
+WATCHED(avg_pool, (float *y, const float *x, const ohm_pool_shape *s, int n), (y, x, s, n))
+WATCHED(avg_pool_backward, (float *dx, const float *dy, const ohm_pool_shape *s, int n, int a),
+        (dx, dy, s, n, a))
+WATCHED(sgd, (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *r),
+        (w, g, m, n, r))
+WATCHED(adam, (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *r),
+        (w, g, m, v, n, r))
+
+static double watched_softmax_loss(float *d, int *c, const float *l, const int32_t *t, int n,
+                                   int k, double s, double f, double *rows)
+{
+    seen("softmax_loss");
+    return ohm_backend_cpu.softmax_loss(d, c, l, t, n, k, s, f, rows);
+}
+
+static double watched_sum_squares(const float *x, size_t n, double *p)
+{
+    seen("sum_squares");
+    return ohm_backend_cpu.sum_squares(x, n, p);
+}
+
+static ohm_backend watched_backend(void)
+{
+    ohm_backend b = ohm_backend_cpu;
+#define WATCH(operation) b.operation = watched_##operation
+    WATCH(conv_forward), WATCH(conv_input), WATCH(conv_weight), WATCH(patches);
+    WATCH(patches_of_codes), WATCH(scatter), WATCH(relu), WATCH(relu_backward), WATCH(add);
+    WATCH(straight_through), WATCH(copy), WATCH(fill), WATCH(scale_columns), WATCH(add_row);
+    WATCH(sum_columns), WATCH(scale_gradient), WATCH(range_gradient), WATCH(batch_norm_train);
+    WATCH(batch_norm_backward), WATCH(max_pool), WATCH(max_pool_backward), WATCH(avg_pool);
+    WATCH(avg_pool_backward), WATCH(sgd), WATCH(adam), WATCH(softmax_loss), WATCH(sum_squares);
+    return b;
+}
+
+static ohm_status watched_program(void *self, const ohm_program_args *args)
+{
+    seen("program");
+    return ohm_simulator_analog.program(self, args);
+}
+
+static ohm_status watched_infer(void *self, const ohm_infer_args *args)
+{
+    seen("infer");
+    return ohm_simulator_analog.infer(self, args);
+}
+
+static ohm_status watched_backward(void *self, const ohm_backward_args *args)
+{
+    seen("backward");
+    return ohm_simulator_analog.backward(self, args);
+}
+
+static void fill_random(void *context, int first, int images, int64_t step)
+{
+    ohm_network *network = context;
+    const ohm_architecture *a = ohm_network_architecture(network);
+    size_t count = (size_t)images * (size_t)(a->height * a->width * a->channels);
+    uint32_t state = (uint32_t)(first + step) * 7919u + 1;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        ohm_network_images(network)[i] = (float)(int32_t)state * 0x1p-31f;
+    }
+    for (int i = 0; i < images; i++)
+        ohm_network_labels(network)[i] = i % a->classes;
+}
+
+/* Steps with everything watched; returns the trace, recorded. */
+static ohm_trace *watched_steps(int kind, int mode, const char *const *set, int steps)
+{
+    static ohm_architecture a;
+    static ohm_config config;
+    ohm_network *network;
+    ohm_trace *trace;
+    double loss;
+    int correct;
+    OHM_OK_OR_FAIL(ohm_config_read(&config, NULL));
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "hardware=rasch2023"));
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "hardware.simulator=watched"));
+    for (; *set; set++)
+        OHM_OK_OR_FAIL(ohm_config_set(&config, *set));
+    config.network.kind = kind;
+    config.train.mode = mode;
+    config.train.batch = 4;
+    config.train.micro_batch = 2;
+    config.train.clip_norm = 1.0;
+    OHM_OK_OR_FAIL(ohm_model_build(&a, &config, 32, 32, 1, 10));
+    const ohm_network_options options = {.max_batch = 2, .training = 1};
+    OHM_OK_OR_FAIL(ohm_network_create(&network, &a, &config, &options));
+    OHM_OK_OR_FAIL(ohm_trace_create(&trace));
+    const ohm_backend backend = watched_backend();
+    network->backend = &backend;
+    ohm_network_set_trace(network, trace);
+    watch.trace = trace;
+    watch.calls = watch.outside = 0;
+    OHM_OK_OR_FAIL(ohm_trace_record(trace, steps));
+    const ohm_step step = {.network = network,
+                           .config = &config,
+                           .trace = trace,
+                           .fill = fill_random,
+                           .context = network};
+    for (int i = 0; i < steps; i++)
+        OHM_OK_OR_FAIL(ohm_step_run(&step, i, 1e-3, &loss, &correct));
+    ck_assert_int_eq(ohm_trace_depth(trace), 0);
+    ohm_network_destroy(network);
+    return trace;
+}
+
+static void watch_all(int kind, const char *const *set)
+{
+    for (int mode = 0; mode < OHM_MODES; mode++) {
+        ohm_trace_destroy(watched_steps(kind, mode, set, 1));
+        ck_assert_int_gt(watch.calls, 20);
+        ck_assert_msg(watch.outside == 0, "mode %s: %d of %d operations in no kernel range, first %s",
+                      ohm_mode_name(mode), watch.outside, watch.calls, watch.first);
+    }
+}
+
+OHM_TEST(trace, every_operation_lies_in_a_kernel_range)
+{
+    static ohm_simulator watched;
+    static const char *const plain[] = {NULL}, *const adam[] = {"train.optimiser=adam", NULL};
+    static const char *const learned[] = {"hardware.quantise.x_range=learned",
+                                          "hardware.output.per_column_scale=true",
+                                          "hardware.bias=rows",
+                                          "hardware.adc.range=calibrated:99", NULL};
+    static const char *const rows[] = {"hardware.quantise.x_granularity=row", NULL};
+    watched = ohm_simulator_analog;
+    watched.name = "watched";
+    watched.program = watched_program;
+    watched.infer = watched_infer;
+    watched.backward = watched_backward;
+    OHM_OK_OR_FAIL(ohm_chip_register(&watched));
+    watch_all(OHM_NET_LENET5, plain);
+    watch_all(OHM_NET_LENET5, learned);
+    watch_all(OHM_NET_LENET5, rows);
+    watch_all(OHM_NET_RESNET20, adam);
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+#define PREFIX "cd '%s' && P='%s' && ROOT=\"$OLDPWD\" && "
+
+static void program(const char *script)
+{
+    int got = ohm_test_run(out, sizeof out, PREFIX "%s", ohm_test_tmpdir(), ohm_test_program(),
+                           script);
+    ck_assert_msg(got == 0, "%s: %d: %s", script, got, out);
+}
+
+static void check(trace_summary *summary, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", ohm_test_tmpdir(), name);
+    trace_check(summary, path);
+}
+
+OHM_TEST(trace, profile_writes_a_valid_trace)
+{
+    trace_summary s;
+    program("$P profile \"$ROOT/models/digits_lenet.yaml\" --batch 8 --steps 3 --trace t.json "
+            "--json p.json");
+    check(&s, "t.json");
+    ck_assert_int_eq(s.tracks, 4);
+    ck_assert_int_eq(s.steps, 12);
+    ck_assert_msg(s.coverage >= 0.95, "kernels cover %.3f of a step", s.coverage);
+    static const char *const names[] = {" quantise ",   " program",     " mvm ",
+                                        " rescale ",    " optimiser ",  " gemm ",
+                                        " weight_gradient ", " input_gradient ", " mvm_backward ",
+                                        " straight_through ", " softmax_loss ", " batch "};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        ck_assert_msg(strstr(s.names, names[i]) != NULL, "no kernel '%s' in '%s'", names[i],
+                      s.names);
+}
+
+OHM_TEST(trace, training_writes_three_steps_after_the_first)
+{
+    trace_summary s;
+    program("T=\"$P train $ROOT/models/digits_mlp.yaml -q -s train.epochs=0 -s eval.chips=1 "
+            "-s data.test_limit=10 -s train.steps\"; "
+            "$T=9 -o a --trace a.json && $T=3 -o b --trace b.json && $T=1 -o c --trace c.json && "
+            "$T=9 -o d && tail -c 9000 a/checkpoints/*9.safetensors >a.bin && "
+            "tail -c 9000 d/checkpoints/*9.safetensors >d.bin && cmp a.bin d.bin");
+    check(&s, "a.json");
+    ck_assert_int_eq(s.steps, 3);
+    check(&s, "b.json");
+    ck_assert_int_eq(s.steps, 2);
+    check(&s, "c.json");
+    ck_assert_int_eq(s.steps, 1);
+}
+
+OHM_TEST(trace, names_are_quoted_and_errors_leave_nothing_open)
+{
+    ohm_trace *trace;
+    trace_summary s;
+    char path[4096];
+    OHM_OK_OR_FAIL(ohm_trace_create(&trace));
+    ohm_trace_begin(trace, OHM_TRACE_STEP, "not recorded", -1);
+    ck_assert_int_eq(ohm_trace_record(trace, 1), OHM_ERR_ARGUMENT);
+    ohm_trace_end(trace);
+    OHM_OK_OR_FAIL(ohm_trace_record(trace, 1));
+    ohm_trace_begin(trace, OHM_TRACE_STEP, "a \"step\" \\ of\n48 bytes and more, which is cut off", -1);
+    for (int depth = 0; depth < 40; depth++)
+        ohm_trace_begin(trace, OHM_TRACE_KERNEL, "deep", depth);
+    ck_assert_int_eq(ohm_trace_depth(trace), 41);
+    ohm_trace_unwind(trace, 0);
+    ohm_trace_end(trace); /* one too many does nothing */
+    ck_assert_int_eq(ohm_trace_depth(trace), 0);
+    ck_assert_int_eq(ohm_trace_open_level(trace), -1);
+    OHM_OK_OR_FAIL(ohm_trace_record(trace, 1));
+    ohm_trace_begin(trace, OHM_TRACE_STEP, "a \"step\" \\ of\n48 bytes and more, which is cut off", -1);
+    ohm_trace_kernel(trace, "k");
+    for (volatile int i = 0; i < 10000; i++)
+        ;
+    ohm_trace_unwind(trace, 0);
+    const ohm_trace_track track = {"odd \t\"name\"", trace};
+    snprintf(path, sizeof path, "%s/odd.json", ohm_test_tmpdir());
+    OHM_OK_OR_FAIL(ohm_trace_write(path, &track, 1));
+    check(&s, "odd.json");
+    ck_assert_int_eq(s.kernels, 1);
+    for (int i = 0; i < 1 << 15; i++)
+        ohm_trace_begin(trace, OHM_TRACE_STEP, "more than there is room for", -1), ohm_trace_end(trace);
+    ck_assert_int_eq(ohm_trace_write(path, &track, 1), OHM_ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "record fewer steps"));
+    ohm_trace_destroy(trace);
+    ohm_trace_destroy(NULL);
+    ohm_trace_kernel(NULL, "nothing");
+    ohm_trace_end(NULL);
+    ohm_trace_unwind(NULL, 0);
+}
+
+/* ---- NVTX ---------------------------------------------------------------------------------- */
+
+/* A tool as Nsight is one: NVTX loads it, it asks for the ranges of domains and counts their names. */
+static const char listener[] =
+    "#include <nvtx3/nvToolsExt.h>\n"
+    "#include <stdio.h>\n"
+    "#include <string.h>\n"
+    "static int depth, pushed, mvm, mine;\n"
+    "static nvtxDomainHandle_t create(const char *name)\n"
+    "{ mine += !strcmp(name, \"ohmgrad\"); return (nvtxDomainHandle_t)&mine; }\n"
+    "static int push(nvtxDomainHandle_t d, const nvtxEventAttributes_t *e)\n"
+    "{ (void)d; pushed++; mvm += !strcmp(e->message.ascii, \"mvm\"); return depth++; }\n"
+    "static int pop(nvtxDomainHandle_t d) { (void)d; return --depth; }\n"
+    "__attribute__((destructor)) static void report(void)\n"
+    "{ if (pushed) fprintf(stderr, \"domain %d, open %d, mvm %d\\n\", mine > 0, depth, mvm); }\n"
+    "__attribute__((visibility(\"default\"))) int InitializeInjectionNvtx2(NvtxGetExportTableFunc_t get)\n"
+    "{\n"
+    "    NvtxFunctionTable table; unsigned size;\n"
+    "    const NvtxExportTableCallbacks *c = get(NVTX_ETID_CALLBACKS);\n"
+    "    if (!c || !c->GetModuleFunctionTable(NVTX_CB_MODULE_CORE2, &table, &size)) return 0;\n"
+    "    *table[NVTX_CBID_CORE2_DomainCreateA] = (NvtxFunctionPointer)create;\n"
+    "    *table[NVTX_CBID_CORE2_DomainRangePushEx] = (NvtxFunctionPointer)push;\n"
+    "    *table[NVTX_CBID_CORE2_DomainRangePop] = (NvtxFunctionPointer)pop;\n"
+    "    return 1;\n"
+    "}\n";
+
+OHM_TEST(trace, a_tool_that_listens_gets_the_ranges)
+{
+    char path[4096];
+    if (!ohm_trace_has_nvtx())
+        OHM_SKIP("this build has no NVTX");
+    snprintf(path, sizeof path, "%s/listener.c", ohm_test_tmpdir());
+    const ohm_file_part part = {listener, strlen(listener)};
+    OHM_OK_OR_FAIL(ohm_file_write_atomic(path, &part, 1));
+    if (ohm_test_run(out, sizeof out,
+                     "cd '%s' && cc -w -shared -fPIC -idirafter /usr/local/cuda/include -o "
+                     "listener.so listener.c",
+                     ohm_test_tmpdir()) != 0)
+        OHM_SKIP("the listener does not compile here: %s", out);
+    program("NVTX_INJECTION64_PATH=$PWD/listener.so $P profile \"$ROOT/models/digits_mlp.yaml\" "
+            "--batch 8 --steps 1 --modes nograd --json p.json");
+    ck_assert_msg(strstr(out, "domain 1, open 0, mvm ") != NULL, "%s", out);
+    ck_assert_ptr_null(strstr(out, "mvm 0"));
+}
+
+OHM_TEST(trace, without_nvtx_nothing_of_it_is_compiled)
+{
+    const char *dir = ohm_test_tmpdir();
+    ck_assert_int_eq(ohm_test_run(out, sizeof out,
+                                  "unset MAKEFLAGS MAKELEVEL MFLAGS; make -s NVTX=0 BUILD=%s/b "
+                                  "%s/b/obj/host/trace.o && nm %s/b/obj/host/trace.o",
+                                  dir, dir, dir),
+                     0);
+    ck_assert_ptr_nonnull(strstr(out, "ohm_trace_begin"));
+    ck_assert_msg(strstr(out, "nvtxDomain") == NULL && strstr(out, "dlopen") == NULL, "%s", out);
+}
