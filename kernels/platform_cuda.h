@@ -3,6 +3,7 @@
  * definitions of everything here in front (-include).
  *
  * Rules for kernel sources:
+ *   - device functions that several sources share stand in <op>_cuda.cuh
  *   - no CUDA header beside this one: halves, bfloat16, WMMA and cuRAND's Philox come with it
  *   - OHM_SHARED(type, name, [sizes]) and OHM_SHARED_DYNAMIC(type, name) instead of __shared__
  *   - launches through OHM_LAUNCH; warp operations with a mask; blocks of whole warps
