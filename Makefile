@@ -155,7 +155,7 @@ $(OBJ)/cuda/%.o: %.cu $(BUILD)/nvcc.txt
 	@mkdir -p $(@D)
 	$(call SAY,nvcc  $<)
 	$(Q)$(NVCC) $(NVCC_BASE) --fmad=$(if $(filter $<,$(FMAD_SRC)),true,false) -I. -MMD -MP -MF $(@:.o=.d) -c -o $@ $< \
-	  >$(@:.o=.ptxas) 2>&1 || { cat $(@:.o=.ptxas) >&2; exit 1; }
+	  >$(@:.o=.ptxas) 2>&1 || { grep -Ev '^ptxas info|bytes stack frame' $(@:.o=.ptxas) >&2; exit 1; }
 
 $(BUILD)/nvcc.txt: FORCE
 	@mkdir -p $(BUILD)

@@ -1,5 +1,5 @@
 /* Inner loops of quantisation, compiled once per instruction set: plain C that vectorises. */
-#include "kernels/quantise.h"
+#include "kernels/quantise_math.h"
 
 #include <string.h>
 
@@ -16,31 +16,11 @@ static uint32_t absmax(const float *x, size_t n)
     return (uint32_t)largest;
 }
 
-/* clamp(rint(ratio)): adding 1.5 * 2^23 rounds half to even and leaves the code in the low bits. */
-static inline int8_t code_of(float ratio, float qmax)
-{
-    ratio = ratio > -qmax ? ratio : -qmax;
-    ratio = ratio < qmax ? ratio : qmax;
-    ratio += 0x1.8p23f;
-    uint32_t bits;
-    memcpy(&bits, &ratio, sizeof bits);
-    return (int8_t)(uint8_t)bits;
-}
-
 static void quantise(int8_t *restrict q, const float *restrict x, size_t n, float scale, int qmax)
 {
     float s = scale == 0.0f ? 1.0f : scale;
     for (size_t i = 0; i < n; i++)
-        q[i] = code_of(x[i] / s, (float)qmax);
-}
-
-static inline uint8_t drive_of(int8_t code, ohm_drive encoding, uint8_t offset)
-{
-    if (encoding == OHM_DRIVE_OFFSET)
-        return (uint8_t)((uint8_t)code + offset);
-    if (encoding == OHM_DRIVE_UNSIGNED)
-        return (uint8_t)(code < 0 ? 0 : code);
-    return (uint8_t)(code < 0 ? (uint8_t)(128 - code) : (uint8_t)code);
+        q[i] = ohm_code_of(x[i] / s, (float)qmax);
 }
 
 __attribute__((always_inline)) static inline int drive_codes(uint8_t *restrict u,
@@ -50,7 +30,7 @@ __attribute__((always_inline)) static inline int drive_codes(uint8_t *restrict u
     int8_t seen = 0; /* the sign bit of every code, or-ed */
     for (size_t i = 0; i < n; i++) {
         seen |= q[i];
-        u[i] = drive_of(q[i], encoding, offset);
+        u[i] = ohm_drive_of(q[i], encoding, offset);
     }
     return encoding == OHM_DRIVE_UNSIGNED && seen < 0;
 }

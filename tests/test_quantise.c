@@ -7,35 +7,11 @@
 
 #include "kernels/philox.h"
 #include "tests/compare.h"
+#include "tests/fixture_values.h"
 #include "tests/runner.h"
 
 static const size_t sizes[] = {0, 1, 2, 31, 33, 257, 300};
 enum { SIZES = sizeof sizes / sizeof *sizes };
-
-/* Values of every kind: ordinary ones, exact halves of a code, zeros, denormals, huge ones. */
-static void fill(float *x, size_t n, uint32_t seed)
-{
-    const ohm_stream s = {{seed, 0}, OHM_SITE_USER, 0, 0};
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word = ohm_stream_word(&s, i);
-        float value = (float)(int32_t)word * 0x1p-29f;
-        switch (word % 16) {
-        case 0:
-            value = ((float)(word >> 24) - 128.5f) * 0.5f;
-            break;
-        case 1:
-            value = word & 16 ? 0.0f : -0.0f;
-            break;
-        case 2:
-            value = (float)(int32_t)word * 0x1p-149f;
-            break;
-        case 3:
-            value *= 1e30f;
-            break;
-        }
-        x[i] = value;
-    }
-}
 
 /* ---- ranges --------------------------------------------------------------------------------- */
 
@@ -47,7 +23,7 @@ static void check_bits(float got, float expected)
 OHM_TEST(quantise, absmax_equals_reference)
 {
     float *x = ohm_guard_f32(300);
-    fill(x, 300, 1);
+    fixture_values(x, 300, 1);
     for (ohm_isa isa = 0; isa <= ohm_cpu_isa(); isa++)
         for (size_t i = 0; i < SIZES; i++) {
             uint32_t bits = ohm_quantise_kernels_of(isa)->absmax(x, sizes[i]);
@@ -85,7 +61,7 @@ OHM_TEST(quantise, absmax_rows_skips_the_padding)
     float *x = ohm_guard_f32(5 * 260); /* poison between the rows is NaN */
     float out[5];
     for (size_t r = 0; r < 5; r++)
-        fill(x + r * 260, 257, (uint32_t)r);
+        fixture_values(x + r * 260, 257, (uint32_t)r);
     ohm_absmax_rows(out, x, 5, 257, 260);
     for (size_t r = 0; r < 5; r++)
         check_bits(out[r], ohm_absmax_ref(x + r * 260, 257));
@@ -101,7 +77,7 @@ static int by_magnitude(const void *a, const void *b)
 static void check_percentile(size_t n, double percent, uint32_t seed)
 {
     float *x = ohm_guard_f32(n), *sorted = ohm_guard_f32(n);
-    fill(x, n, seed);
+    fixture_values(x, n, seed);
     memcpy(sorted, x, n * sizeof *x);
     qsort(sorted, n, sizeof *x, by_magnitude);
     size_t rank = (size_t)ceil(percent / 100 * (double)n);
@@ -130,7 +106,7 @@ static void check_row(ohm_isa isa, size_t n, float scale, int qmax)
 {
     float *x = ohm_guard_f32(n);
     int8_t *got = ohm_guard_alloc(n, 1), *expected = ohm_guard_alloc(n, 1);
-    fill(x, n, 5);
+    fixture_values(x, n, 5);
     ohm_quantise_kernels_of(isa)->quantise(got, x, n, scale, qmax);
     ohm_quantise_ref(expected, n, x, 1, n, n, &scale, 0, qmax);
     OHM_ASSERT(ohm_compare_bits(got, expected, n));
@@ -191,7 +167,7 @@ static void check_matrix(size_t rows, size_t cols, size_t ld, int per_row)
     for (size_t r = 0; r <= rows; r++)
         scale[r] = 0.01f * (float)(r + 1);
     for (size_t r = 0; r < rows; r++)
-        fill(x + r * ld, cols, (uint32_t)r);
+        fixture_values(x + r * ld, cols, (uint32_t)r);
     ohm_quantise(got, ld, x, rows, cols, ld, scale, per_row, 127);
     ohm_quantise_ref(expected, ld, x, rows, cols, ld, scale, per_row, 127);
     OHM_ASSERT(ohm_compare_bits(got, expected, rows * ld));
@@ -223,7 +199,7 @@ static void check_drive(ohm_isa isa, ohm_drive encoding, int bits, size_t n)
     uint8_t *expected = ohm_guard_alloc(n, 1), *got = ohm_guard_alloc(n, 1);
     uint8_t *fused = ohm_guard_alloc(n, 1);
     const float scale = 0.02f;
-    fill(x, n, 8);
+    fixture_values(x, n, 8);
     ohm_quantise_ref(q, n, x, 1, n, n, &scale, 0, qmax);
     int negative = ohm_drive_encode_ref(expected, q, n, encoding, bits);
     ck_assert_int_eq(kernels->drive_encode(got, q, n, encoding, bits), negative);
@@ -272,7 +248,7 @@ OHM_TEST(quantise, fused_rows_keep_their_padding)
     uint8_t got[ROWS * LD], expected[ROWS * LD];
     memset(got, 77, sizeof got);
     memset(expected, 77, sizeof expected);
-    fill(x, ROWS * LD, 4);
+    fixture_values(x, ROWS * LD, 4);
     for (int r = 0; r < ROWS; r++) {
         scale[r] = 0.05f * (float)(r + 1);
         ohm_quantise_ref(q, COLS, x + r * LD, 1, COLS, COLS, &scale[r], 0, 127);
@@ -385,7 +361,7 @@ OHM_TEST(quantise, threads_change_no_bit)
     float *x = ohm_guard_f32(ALL), rows[2][ROWS], range[2], percentile[2];
     int8_t *q = ohm_guard_alloc(2 * ALL, 1);
     uint8_t *levels = ohm_guard_alloc(2 * 8 * ALL, 1);
-    fill(x, ALL, 6);
+    fixture_values(x, ALL, 6);
     for (int t = 0; t < 2; t++) {
         omp_set_num_threads(t + 1);
         range[t] = ohm_absmax(x, ALL);
