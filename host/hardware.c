@@ -241,9 +241,12 @@ static ohm_status check_time(const ohm_hardware *h)
     if (h->ir_drop.model == OHM_IR_CLOSED_FORM && h->ir_drop.zero_input == OHM_ZERO_GATED)
         REFUSE("key 'ir_drop.zero_input': cutting rows off makes wires depend on the input, which "
                "the closed form cannot follow; set it to grounded, or ir_drop.model to exact");
-    if (h->ir_drop.model != OHM_IR_EXACT && h->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM)
-        REFUSE("key 'ir_drop.gradient': closed_form stands in for the derivative of exact wires; set "
-               "ir_drop.model to exact, or ir_drop.gradient to exact");
+    int one_g_eff = h->ir_drop.model == OHM_IR_EXACT && h->ir_drop.zero_input == OHM_ZERO_GROUNDED &&
+                    h->cell.iv == OHM_IV_LINEAR;
+    if (h->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM && !one_g_eff)
+        REFUSE("key 'ir_drop.gradient': closed_form stands in for the derivative of exact wires with "
+               "grounded rows and linear cells; set ir_drop.model, ir_drop.zero_input and cell.iv to "
+               "those, or ir_drop.gradient to exact");
     return OHM_OK;
 }
 

@@ -157,6 +157,10 @@ OHM_TEST(hardware, keys_that_contradict_each_other)
     REFUSE("'retention.compensation'", "retention.compensation=global");
     REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form");
     REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form", "ir_drop.model=closed_form");
+    REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form", "ir_drop.model=exact",
+           "ir_drop.zero_input=gated");
+    REFUSE("'ir_drop.gradient'", "ir_drop.gradient=closed_form", "ir_drop.model=exact",
+           "cell.iv=sinh", "cell.iv_coefficient=1");
     REFUSE("'adc.bits'", "adc.bits=1");
     REFUSE("'adc.*_lsb'", "adc.noise_lsb=0.5");
     REFUSE("'adc.gain_sigma'", "adc.gain_sigma=0.01");

@@ -500,6 +500,10 @@ OHM_TEST(network, noisy_threads_train_to_the_same_bits)
         ohm_config config = config_of(0, mode, "lognormal");
         check_threads(&a, &config, 9);
     }
+    ohm_config config = config_of(0, OHM_MODE_FULL, "lognormal");
+    config.hardware.ir_drop.model = OHM_IR_EXACT;
+    config.hardware.tile.rows = config.hardware.tile.cols = 16;
+    check_threads(&a, &config, 9);
 }
 
 /* Range and output scale that are learned: central differences of the clean value where the

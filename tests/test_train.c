@@ -249,6 +249,7 @@ OHM_TEST_SLOW(train, every_mode_and_network_part_survives_a_kill)
         {"train.mode=detach", "hardware.quantise.x_range=learned", "hardware.output.per_column_scale=true", NULL},
         {"train.micro_batch=8", "hardware.programming.every=once", "hardware.adc.range=running:0.9", NULL},
         {"train.mode=full", NULL},
+        {"train.mode=full", "hardware.ir_drop.model=exact", "hardware.tile.rows=32", "hardware.tile.cols=32", NULL},
         {"network.kind=resnet20", "train.batch=8", "data.test_limit=8", "eval.chips=1", NULL},
     };
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
