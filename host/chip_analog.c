@@ -9,7 +9,7 @@
 #include "host/device.h"
 #include "kernels/mvm_backward.h"
 
-enum { CALIBRATION_ROWS = 16, ALIGN = 64 };
+enum { CALIBRATION_ROWS = 16, KEEP_CELLS = 256, ALIGN = 64 };
 
 typedef struct {
     ohm_chip_shape shape;
@@ -144,6 +144,8 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     if (want_gradient) {
         bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, (int)rows));
         bytes = most(bytes, ohm_mvm_finish_scratch_bytes(&a->g, &p));
+        if (network_of(a))
+            bytes = most(bytes, ohm_mvm_network_backward_bytes(&a->g, network_of(a)));
         bytes += rows * (size_t)a->g.n * sizeof(float) + ALIGN;
     }
     return bytes + calibration_bytes(a) + ALIGN;
@@ -290,6 +292,21 @@ static ohm_status read_compensation(const analog *a, state *s, double *sums, uin
 
 /* ---- Programming ----------------------------------------------------------------------------- */
 
+/* Conductances and slopes of slice 0, for mode full. scratch: 2·256 doubles. */
+static void keep_cells(const analog *a, state *s, const uint8_t *w_split, char *scratch)
+{
+    size_t cells = (size_t)a->shape.signs * a->g.k * a->g.n;
+    double *g = (double *)(void *)scratch, *slope = g + KEEP_CELLS;
+    for (size_t first = 0; first < cells; first += KEEP_CELLS) {
+        int count = (int)(cells - first < KEEP_CELLS ? cells - first : KEEP_CELLS);
+        ohm_program_cells(g, slope, &s->programming, w_split + first, first, count);
+        for (int i = 0; i < count; i++) {
+            s->gradient.g[first + (size_t)i] = (float)g[i];
+            s->gradient.slope[first + (size_t)i] = (float)slope[i];
+        }
+    }
+}
+
 static ohm_status program_cells(const analog *a, state *s, const ohm_program_args *args,
                                 double time_s, const uint8_t *ref_level, char *scratch)
 {
@@ -304,6 +321,8 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
         for (size_t i = 0; i < cells; i++)
             level[i] = args->w_split[i];
         status = ohm_program_ref(&s->cells, &a->g, &s->programming, &s->law, level, ref_level);
+        if (args->want_gradient)
+            keep_cells(a, s, args->w_split, scratch);
     } else
         status = ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g,
                                  &s->programming, &s->law, s->johnson, args->w_split, ref_level,
@@ -419,11 +438,6 @@ static ohm_status program(void *self, const ohm_program_args *args)
         return OHM_FAIL(
             OHM_ERR_UNSUPPORTED,
             "read.form: 'per_cell' has no gradient; train with aggregate, the same distribution");
-    if (args->want_gradient && a->network.rows)
-        return OHM_FAIL(
-            OHM_ERR_UNSUPPORTED,
-            "ir_drop.model: 'exact' with gated rows or non-linear cells has no gradient: "
-            "use zero_input grounded and cell.iv linear, or train.mode nograd or detach");
     memset(s, 0, sizeof *s);
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
@@ -507,17 +521,28 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
 
 /* ---- Mode full ------------------------------------------------------------------------------- */
 
-static void correction_backward(const analog *a, state *s, float *dw, void *scratch)
+static ohm_status rows_backward(const analog *a, const state *s, const ohm_mvm_gradient *d,
+                                const ohm_read *r, void *scratch)
+{
+    ohm_read_failure failure;
+    if (!network_of(a))
+        ohm_mvm_backward(d, &a->g, r, &s->tiles, s->johnson, scratch);
+    else if (ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) != OHM_SOLVE_OK)
+        return ohm_chip_refuse_read(&a->shape, &failure);
+    return OHM_OK;
+}
+
+static ohm_status correction_backward(const analog *a, state *s, float *dw, void *scratch)
 {
     const ohm_geometry *g = &a->g;
     if (g->drive != OHM_DRIVE_OFFSET)
-        return;
+        return OHM_OK;
     if (a->shape.hardware->input.correction == OHM_CORRECTION_NOMINAL) {
         float offset = (float)(1 << (a->shape.hardware->quantise.bits - 1));
         for (int n = 0; n < g->n; n++)
             for (int k = 0; k < g->k; k++)
                 dw[(size_t)n * g->k + k] -= offset * s->dsum_total[n];
-        return;
+        return OHM_OK;
     }
     uint8_t *codes;
     double *memory;
@@ -535,7 +560,7 @@ static void correction_backward(const analog *a, state *s, float *dw, void *scra
                           .dsums = sums,
                           .ldd = g->n,
                           .cells = &s->gradient};
-    ohm_mvm_backward(&d, g, &r, &s->tiles, s->johnson, rest);
+    return rows_backward(a, s, &d, &r, rest);
 }
 
 static ohm_status backward(void *self, const ohm_backward_args *args)
@@ -561,13 +586,12 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
                           .dx = args->dx,
                           .lddx = args->lddx,
                           .cells = &s->gradient};
-    ohm_mvm_backward(&d, &a->g, &s->read, &s->tiles, s->johnson, rest);
+    OHM_TRY(rows_backward(a, s, &d, &s->read, rest));
     if (!args->last)
         return OHM_OK;
-    correction_backward(a, s, args->dw, args->scratch);
-    ohm_solve_status status =
-        ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g, &s->programming,
-                                &s->law, scratch);
+    OHM_TRY(correction_backward(a, s, args->dw, args->scratch));
+    ohm_solve_status status = ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g,
+                                                      &s->programming, &s->law, scratch);
     if (status != OHM_SOLVE_OK)
         return OHM_FAIL(OHM_ERR_DATA,
                         "chip of layer %u: the wires of a tile have no finite gradient: check "

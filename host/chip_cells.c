@@ -39,7 +39,7 @@ static void real_codes(double *x, const ohm_geometry *g, const ohm_drive_rows *d
         x[k] = is_signed && codes[k] >> 7 ? -(codes[k] & 127) : codes[k];
 }
 
-static ohm_status refuse(const ohm_chip_shape *shape, const ohm_read_failure *f)
+ohm_status ohm_chip_refuse_read(const ohm_chip_shape *shape, const ohm_read_failure *f)
 {
     if (f->status == OHM_SOLVE_MEMORY)
         return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", shape->layer);
@@ -119,7 +119,7 @@ ohm_status ohm_chip_read_cells(double *sums, const ohm_chip_shape *shape, const 
                  &failure);
         }
     }
-    return j.row < 0 ? OHM_OK : refuse(shape, &j.failure);
+    return j.row < 0 ? OHM_OK : ohm_chip_refuse_read(shape, &j.failure);
 }
 
 ohm_status ohm_chip_range_cells(float *range, uint32_t *histogram, int bins, int per_column,
@@ -148,5 +148,5 @@ ohm_status ohm_chip_range_cells(float *range, uint32_t *histogram, int bins, int
         for (size_t i = 0; i < ranges && !histogram; i++)
             range[i] = fmaxf(range[i], t.range[i]);
     }
-    return j.row < 0 ? OHM_OK : refuse(shape, &j.failure);
+    return j.row < 0 ? OHM_OK : ohm_chip_refuse_read(shape, &j.failure);
 }

@@ -18,6 +18,8 @@ ohm_status ohm_chip_read_cells(double *sums, const ohm_chip_shape *shape, const 
 /* As ohm_mvm_range_cpu; cells->network is not NULL. The same scratch. */
 ohm_status ohm_chip_range_cells(float *range, uint32_t *histogram, int bins, int per_column, const ohm_chip_shape *shape,
                                 const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells, const ohm_drive_rows *d, void *scratch);
+/* Says which tile has no solution and what to change; returns the error. */
+ohm_status ohm_chip_refuse_read(const ohm_chip_shape *shape, const ohm_read_failure *failure);
 /* network: NULL where there is none. */
 size_t ohm_chip_cells_bytes(const ohm_geometry *g, const ohm_mvm_network *network);
 

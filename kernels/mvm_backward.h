@@ -25,6 +25,13 @@ void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const oh
                       void *scratch);
 size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m);
 
+/* The same where wires are solved for every read (cells->network): by the adjoint at each read's solution.
+ * cells->network->scratch and failure are not used; *failure says where a read had no solution. scratch:
+ * ohm_mvm_network_backward_bytes. What is gathered goes through ohm_mvm_finish_gradient without wires. */
+ohm_solve_status ohm_mvm_network_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells,
+                                          void *scratch, ohm_read_failure *failure);
+size_t ohm_mvm_network_backward_bytes(const ohm_geometry *g, const ohm_mvm_network *n);
+
 /* dw [n,k] += d loss / d w_q through wires and device laws, from what was gathered in cells, which
  * is cleared. negative [k][n]: 1 where the weight sits in the negative array of a pair. Fails, with dw
  * as it was, only where the wires of a tile have no finite gradient. */

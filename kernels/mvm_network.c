@@ -1,9 +1,11 @@
 #include "kernels/mvm_network.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/mvm_backward.h"
 #include "kernels/normals.h"
 
 enum { ALIGN = 64 };
@@ -38,6 +40,7 @@ static int linear(const ohm_mvm_network *n)
     return n->law.iv == OHM_CELL_LINEAR;
 }
 
+/* Places the memory of a row and a tile; returns its bytes. */
 static size_t carve(ohm_network_row *row, tile_of *t, const ohm_geometry *g,
                     const ohm_mvm_network *n, void *scratch)
 {
@@ -177,8 +180,7 @@ static int same_drive(const tile_of *t, const ohm_network_row *row, int a, int b
 static ohm_solve_status failed(const tile_of *t, ohm_solve_status status, double residual)
 {
     if (t->n->failure)
-        *t->n->failure =
-            (ohm_read_failure){status, t->slice, t->tile, t->column_tile, residual};
+        *t->n->failure = (ohm_read_failure){status, t->slice, t->tile, t->column_tile, residual};
     return status;
 }
 
@@ -412,4 +414,342 @@ ohm_solve_status ohm_mvm_network_range(float *range, uint32_t *histogram, int bi
                 }
             }
     return OHM_SOLVE_OK;
+}
+
+/* ---- Mode full ------------------------------------------------------------------------------- */
+
+enum {
+    ROWS = 8
+}; /* of x in a round: all rows of a round read, then all tiles go back through them */
+
+/* What a round's rows keep between both halves. */
+typedef struct {
+    double *x;                    /* [ROWS][k] real drive codes */
+    double *dsums;                /* [ROWS][n] */
+    double *drive;                /* [ROWS][passes][k] */
+    uint8_t *off;                 /* [ROWS][passes][k] */
+    double *dcurrent, *dvariance; /* [ROWS][reads][columns] */
+    double *ddrive;               /* [networks of a row tile][ROWS][phases][k] of plane 0 */
+    ohm_solve_status status[ROWS];
+    ohm_read_failure failure[ROWS];
+} round_memory;
+
+/* Memory of one thread beside a tile's own. */
+typedef struct {
+    double *dcurrent, *dcell, *dv, *dg, *dg_sum, *dvariance_sum;
+} adjoint_memory;
+
+/* Tiles that stand side by side over the same rows. */
+static int networks_of(const ohm_geometry *g, const ohm_mvm_network *n)
+{
+    return g->column_tiles * (g->differential && !n->interleaved ? 2 : 1);
+}
+
+static size_t carve_round(round_memory *m, const ohm_geometry *g, const ohm_mvm_network *n,
+                          char *base)
+{
+    size_t used = 0, k = (size_t)g->k, passes = (size_t)passes_of(g),
+           currents = ohm_network_read(g, passes_of(g), 0, 0) * (size_t)ohm_network_columns(g);
+#define TAKE(field, count)                                                                         \
+    do {                                                                                           \
+        m->field = base ? (void *)(base + used) : NULL;                                            \
+        used += ((count) * sizeof *m->field + ALIGN - 1) / ALIGN * ALIGN;                          \
+    } while (0)
+    TAKE(x, ROWS * k);
+    TAKE(dsums, ROWS * (size_t)g->n);
+    TAKE(drive, ROWS * passes * k);
+    TAKE(off, ROWS * passes * k);
+    TAKE(dcurrent, ROWS * currents);
+    TAKE(dvariance, ROWS * currents);
+    TAKE(ddrive, (size_t)networks_of(g, n) * ROWS * (size_t)g->phases * k);
+#undef TAKE
+    return used;
+}
+
+static size_t carve_adjoint(adjoint_memory *m, const ohm_mvm_network *n, char *base)
+{
+    size_t used = 0, cells = (size_t)n->rows * n->columns;
+    double **fields[] = {&m->dcurrent, &m->dcell, &m->dv, &m->dg, &m->dg_sum, &m->dvariance_sum};
+    size_t counts[] = {(size_t)n->columns, cells, (size_t)n->rows, cells, cells, cells};
+    for (int i = 0; i < 6; i++) {
+        *fields[i] = base ? (double *)(void *)(base + used) : NULL;
+        used += (counts[i] * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    return used;
+}
+
+static size_t thread_bytes(const ohm_geometry *g, const ohm_mvm_network *n)
+{
+    adjoint_memory m;
+    return (carve_adjoint(&m, n, NULL) + ohm_mvm_network_bytes(g, n) + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+size_t ohm_mvm_network_backward_bytes(const ohm_geometry *g, const ohm_mvm_network *n)
+{
+    round_memory m;
+    return carve_round(&m, g, n, NULL) + thread_bytes(g, n) * (size_t)omp_get_max_threads() + ALIGN;
+}
+
+typedef struct {
+    const ohm_mvm_gradient *d;
+    const ohm_geometry *g;
+    const ohm_read *r;
+    const ohm_crossbar *cells;
+    round_memory m;
+    char *threads;
+    int first, count; /* rows of this round */
+} round_of;
+
+/* First half: one row of the round. */
+static void chain_row(round_of *j, int i, ohm_mvm_network *own, ohm_crossbar *cells)
+{
+    const ohm_geometry *g = j->g;
+    const ohm_mvm_gradient *d = j->d;
+    int row = j->first + i,
+        is_signed = g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
+    double *x = j->m.x + (size_t)i * g->k, *dsums = j->m.dsums + (size_t)i * g->n;
+    size_t drives = (size_t)passes_of(g) * g->k,
+           currents = ohm_network_read(g, passes_of(g), 0, 0) * (size_t)ohm_network_columns(g);
+    for (int k = 0; k < g->k; k++) {
+        unsigned code = d->round ? d->x_u[(size_t)row * d->ldx + k] : 0;
+        double whole = is_signed && code >> 7 ? -(double)(code & 127) : code;
+        x[k] = d->round ? whole : d->x[(size_t)row * g->k + k];
+    }
+    for (int n = 0; n < g->n; n++)
+        dsums[n] = d->dsums[(size_t)row * d->ldd + n];
+    ohm_network_row to;
+    ohm_network_row_at(&to, g, own);
+    to.dcurrent = j->m.dcurrent + (size_t)i * currents;
+    to.dvariance = j->m.dvariance + (size_t)i * currents;
+    own->failure = &j->m.failure[i];
+    j->m.status[i] = ohm_mvm_network_chain(&to, g, j->r, cells, x, d->first_row + (uint64_t)row,
+                                           d->round, dsums);
+    memcpy(j->m.drive + (size_t)i * drives, to.drive, drives * sizeof *to.drive);
+    memcpy(j->m.off + (size_t)i * drives, to.off, drives);
+}
+
+/* Gradients by currents and cell voltages of the solution that the tile holds; whether there are any. */
+static int gather_gradients(const tile_of *t, const adjoint_memory *a, const double *dcurrent,
+                            const double *dvariance, int noisy)
+{
+    size_t columns = (size_t)t->n->columns;
+    int any = 0;
+    memset(a->dcurrent, 0, columns * sizeof *a->dcurrent);
+    if (noisy)
+        memset(a->dcell, 0, (size_t)t->n->rows * columns * sizeof *a->dcell);
+    for (int i = 0; i < lines_of(t); i++) {
+        line l = line_at(t, i);
+        a->dcurrent[l.physical] = dcurrent[l.column];
+        any |= dcurrent[l.column] != 0.0 || (noisy && dvariance[l.column] != 0.0);
+        for (int r = 0; noisy && r < t->used; r++) {
+            size_t node = (size_t)r * columns + (size_t)l.physical;
+            double slope,
+                carried = ohm_cell_law_current(&t->n->law, t->word[node] - t->bit[node], &slope);
+            if (!t->off[r])
+                a->dcell[node] = 2.0 * dvariance[l.column] * carried * slope * t->spread[node];
+        }
+    }
+    return any;
+}
+
+/* Adds to the sums of slice 0's cells what one read makes of their conductance and variance. */
+static void sum_cells(const tile_of *t, const adjoint_memory *a, const double *dvariance,
+                      double johnson)
+{
+    size_t columns = (size_t)t->n->columns;
+    for (int i = 0; i < lines_of(t); i++) {
+        line l = line_at(t, i);
+        for (int r = 0; r < t->used; r++) {
+            size_t node = (size_t)r * columns + (size_t)l.physical;
+            double carried =
+                t->off[r] ? 0.0
+                          : ohm_cell_law_current(&t->n->law, t->word[node] - t->bit[node], NULL);
+            a->dg_sum[node] += a->dg[node] + johnson * dvariance[l.column];
+            a->dvariance_sum[node] += carried * carried * dvariance[l.column];
+        }
+    }
+}
+
+/* One read of a row of the round, back through its network. ddrive [phases][k] or NULL. */
+static ohm_solve_status read_back(tile_of *t, const adjoint_memory *a, const round_of *j, int i,
+                                  int pass, double *ddrive)
+{
+    const ohm_geometry *g = t->g;
+    size_t drives = (size_t)passes_of(g) * g->k, cells = (size_t)t->n->rows * t->n->columns,
+           read = ((size_t)i * ohm_network_read(g, passes_of(g), 0, 0) +
+                   ohm_network_read(g, pass, t->slice, t->tile)) *
+                  (size_t)ohm_network_columns(g);
+    ohm_network_row row = {.drive = j->m.drive + (size_t)i * drives,
+                           .off = j->m.off + (size_t)i * drives};
+    int noisy = j->r->read_noise && !j->r->quiet;
+    memset(t->word, 0, cells * sizeof *t->word);
+    memset(t->bit, 0, cells * sizeof *t->bit);
+    if (set_sources(t, &row, pass)) {
+        ohm_solve_status status = solve(t);
+        if (status != OHM_SOLVE_OK)
+            return status;
+    }
+    if (!gather_gradients(t, a, j->m.dcurrent + read, j->m.dvariance + read, noisy))
+        return OHM_SOLVE_OK;
+    ohm_network network = network_of(t->n, t->conductance);
+    memset(a->dv, 0, (size_t)t->n->rows * sizeof *a->dv);
+    memset(a->dg, 0, cells * sizeof *a->dg);
+    ohm_solve_report report;
+    ohm_solve_status status = ohm_network_adjoint(
+        a->dv, a->dg, &network, t->word, t->bit, t->n->gated ? t->off : NULL, a->dcurrent,
+        noisy ? a->dcell : NULL, t->n->tolerance, t->solver, &report);
+    if (status != OHM_SOLVE_OK)
+        return failed(t, status, report.residual);
+    if (t->slice == 0)
+        sum_cells(t, a, j->m.dvariance + read, *j->cells->johnson_scale);
+    for (int r = 0; ddrive && r < t->used; r++)
+        ddrive[(size_t)(pass / g->planes) * g->k + t->begin + r] += a->dv[r];
+    return OHM_SOLVE_OK;
+}
+
+/* Second half: all rows of the round back through the slices of one tile. dx comes from plane 0, dg from
+ * slice 0, where the fractions ride. */
+static ohm_solve_status tile_back(tile_of *t, const adjoint_memory *a, const round_of *j,
+                                  double *ddrive)
+{
+    const ohm_geometry *g = t->g;
+    ohm_cell_gradient *to = j->d->cells;
+    size_t cells = (size_t)t->n->rows * t->n->columns, columns = (size_t)t->n->columns;
+    for (t->slice = 0; t->slice < g->slices; t->slice++) {
+        gather(t);
+        memset(a->dg_sum, 0, cells * sizeof *a->dg_sum);
+        memset(a->dvariance_sum, 0, cells * sizeof *a->dvariance_sum);
+        for (int i = 0; i < j->count; i++)
+            for (int pass = 0; pass < passes_of(g); pass++) {
+                int wanted = pass % g->planes == 0 && j->d->dx;
+                double *drive = wanted ? ddrive + (size_t)i * (size_t)g->phases * g->k : NULL;
+                ohm_solve_status status =
+                    wanted || t->slice == 0 ? read_back(t, a, j, i, pass, drive) : OHM_SOLVE_OK;
+                if (status != OHM_SOLVE_OK)
+                    return status;
+            }
+        for (int i = 0; t->slice == 0 && i < lines_of(t); i++) {
+            line l = line_at(t, i);
+            if (l.column >= ohm_network_columns(g) - (g->differential ? 0 : g->column_tiles))
+                continue; /* a reference is no weight */
+            for (int r = 0; r < t->used; r++) {
+                size_t node = (size_t)r * columns + (size_t)l.physical,
+                       cell = ((size_t)l.sign * g->k + t->begin + r) * g->n + l.noise_column;
+                to->dg[cell] += (float)a->dg_sum[node];
+                to->dvariance[cell] += (float)a->dvariance_sum[node];
+            }
+        }
+    }
+    return OHM_SOLVE_OK;
+}
+
+/* d drive / d code on plane 0 of a phase. */
+static double drive_slope(const ohm_geometry *g, const ohm_read *r, double x, int phase)
+{
+    double rest = fabs(x), base = g->max_digit + 1.0;
+    int elsewhere = g->drive == OHM_DRIVE_TWO_PHASE && (x < 0.0) != phase;
+    if (g->planes > 1)
+        rest -= base * floor(rest / base);
+    double slope = 1.0 + r->dac_inl * ohm_inl_slope(rest / g->max_digit) / g->max_digit;
+    return elsewhere ? 0.0 : phase ? -slope : slope;
+}
+
+static void store_dx(const round_of *j)
+{
+    const ohm_geometry *g = j->g;
+    int networks = networks_of(g, j->cells->network);
+#pragma omp for schedule(static)
+    for (int i = 0; i < j->count; i++)
+        for (int k = 0; k < g->k; k++) {
+            double sum = 0.0;
+            for (int phase = 0; phase < g->phases; phase++) {
+                double d = 0.0;
+                for (int n = 0; n < networks; n++)
+                    d += j->m.ddrive[(((size_t)n * ROWS + i) * g->phases + phase) * g->k + k];
+                sum += d * drive_slope(g, j->r, j->m.x[(size_t)i * g->k + k], phase);
+            }
+            j->d->dx[(size_t)(j->first + i) * j->d->lddx + k] = (float)sum;
+        }
+}
+
+/* Both halves of a round. failure: of the first row or tile that has one. */
+static ohm_solve_status go_back(round_of *j, ohm_read_failure *failure)
+{
+    const ohm_geometry *g = j->g;
+    const ohm_mvm_network *n = j->cells->network;
+    int networks = networks_of(g, n), tasks = g->tiles * networks, worst = tasks;
+    size_t each = thread_bytes(g, n);
+    ohm_solve_status status = OHM_SOLVE_OK;
+    memset(j->m.ddrive, 0,
+           (size_t)networks * ROWS * (size_t)g->phases * g->k * sizeof *j->m.ddrive);
+#pragma omp parallel
+    {
+        char *base = j->threads + each * (size_t)omp_get_thread_num();
+        adjoint_memory a;
+        ohm_mvm_network own = *n;
+        ohm_crossbar cells = *j->cells;
+        own.scratch = base + carve_adjoint(&a, n, base);
+        cells.network = &own;
+#pragma omp for schedule(dynamic, 1)
+        for (int i = 0; i < j->count; i++)
+            chain_row(j, i, &own, &cells);
+        ohm_solve_status read = OHM_SOLVE_OK;
+        for (int i = j->count - 1; i >= 0; i--)
+            read = j->m.status[i] != OHM_SOLVE_OK ? j->m.status[i] : read;
+#pragma omp for schedule(dynamic, 1)
+        for (int task = 0; task < tasks; task++) {
+            ohm_network_row unused;
+            ohm_read_failure own_failure = {0};
+            tile_of t;
+            carve(&unused, &t, g, &own, own.scratch);
+            own.failure = &own_failure;
+            t.g = g;
+            t.r = j->r;
+            t.cells = &cells;
+            t.n = &own;
+            t.tile = task / networks;
+            int place = task % networks, pair = networks / g->column_tiles;
+            t.column_tile = place / pair;
+            t.from = pair == 2 ? place % pair : 0;
+            t.to = pair == 2 ? t.from + 1 : g->differential ? 2 : 1;
+            t.begin = ohm_tile_begin(g, t.tile);
+            t.used = ohm_tile_begin(g, t.tile + 1) - t.begin;
+            ohm_solve_status back =
+                read != OHM_SOLVE_OK
+                    ? OHM_SOLVE_OK
+                    : tile_back(&t, &a, j,
+                                j->m.ddrive + (size_t)place * ROWS * (size_t)g->phases * g->k);
+#pragma omp critical(ohm_mvm_network)
+            if (back != OHM_SOLVE_OK && task < worst) {
+                worst = task;
+                status = back;
+                *failure = own_failure;
+            }
+        }
+        if (j->d->dx)
+            store_dx(j);
+    }
+    for (int i = j->count - 1; i >= 0; i--)
+        if (j->m.status[i] != OHM_SOLVE_OK) {
+            status = j->m.status[i];
+            *failure = j->m.failure[i];
+        }
+    failure->status = status;
+    return status;
+}
+
+ohm_solve_status ohm_mvm_network_backward(const ohm_mvm_gradient *d, const ohm_geometry *g,
+                                          const ohm_read *r, const ohm_crossbar *cells,
+                                          void *scratch, ohm_read_failure *failure)
+{
+    round_of j = {.d = d, .g = g, .r = r, .cells = cells};
+    char *base = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
+    ohm_solve_status status = OHM_SOLVE_OK;
+    j.threads = base + carve_round(&j.m, g, cells->network, base);
+    for (j.first = 0; j.first < d->m && status == OHM_SOLVE_OK; j.first += ROWS) {
+        j.count = d->m - j.first < ROWS ? d->m - j.first : ROWS;
+        memset(j.m.failure, 0, sizeof j.m.failure);
+        status = go_back(&j, failure);
+    }
+    return status;
 }

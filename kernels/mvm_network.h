@@ -14,6 +14,7 @@ typedef struct {
     double *current;  /* [reads][columns] digit·level, per-cell read noise included where it is drawn */
     double *variance; /* [reads][columns] of the aggregated read noise */
     double *sums;     /* [n] free for the caller */
+    double *dcurrent, *dvariance; /* [reads][columns] gradients by current and variance: ohm_mvm_network_chain */
 } ohm_network_row;
 
 void ohm_network_row_at(ohm_network_row *row, const ohm_geometry *g, const ohm_mvm_network *n);
@@ -33,5 +34,9 @@ uint64_t ohm_cell_noise_element(const ohm_geometry *g, uint64_t row, uint64_t re
 /* current and variance of a row from drive and off. row: global index, for per_cell draws. */
 ohm_solve_status ohm_mvm_network_forward(const ohm_network_row *to, const ohm_geometry *g, const ohm_read *r,
                                          const ohm_crossbar *cells, uint64_t row, int per_cell);
+/* Mode full, first half: reads a row, x [k] in real drive codes, and from dsums [n] fills dcurrent and
+ * dvariance. The network's scratch belongs to the thread; dcurrent and dvariance are the caller's. */
+ohm_solve_status ohm_mvm_network_chain(const ohm_network_row *row, const ohm_geometry *g, const ohm_read *r, const ohm_crossbar *cells,
+                                       const double *x, uint64_t index, int round, const double *dsums);
 
 #endif

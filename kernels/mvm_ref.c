@@ -33,6 +33,7 @@ typedef struct {
     uint64_t row;                  /* global index of the sample */
     double *drive;                 /* [k] */
     ohm_network_row network;       /* with cells->network */
+    const double *dsums;           /* [n] gradient of the sums, NULL = not wanted */
     double *normals, *adc_normals; /* [draw pitch] of the present read */
     float *block;                  /* [128] */
 } context;
@@ -191,31 +192,57 @@ typedef struct {
     double gain, offset, s_shape;
 } column_error;
 
+/* Derivatives of a conversion, rounding as identity. */
+typedef struct {
+    double current, variance;
+} slopes;
+
 /* Current -> code (or the current itself without an ADC). z: packed column of the draws. */
 static double convert(const context *c, double current, double variance, double lsb, column_error e,
-                      int z, double *analogue)
+                      int z, double *analogue, slopes *d)
 {
     const ohm_read *r = c->r;
     int noisy = r->read_noise && !r->quiet, separate = r->static_errors || c->per_cell;
-    if (noisy && (r->adc_bits == 0 || r->quiet || separate))
+    *d = (slopes){1.0, 0.0};
+    if (noisy && (r->adc_bits == 0 || r->quiet || separate)) {
         current += c->normals[z] * sqrt(variance);
+        d->variance = variance > 0.0 ? c->normals[z] / (2.0 * sqrt(variance)) : 0.0;
+    }
     if (r->adc_bits == 0 || r->quiet)
         return *analogue = current;
-    double high = ohm_adc_high(c->g, r), low = ohm_adc_low(c->g, r), value = current / lsb;
+    double high = ohm_adc_high(c->g, r), low = ohm_adc_low(c->g, r), value = current / lsb,
+           slope = 1.0 / lsb;
     if (e.s_shape != 0.0) {
-        double y = value / high;
-        value = high * y * (1.0 + fabs(e.s_shape)) / (1.0 + fabs(e.s_shape * y));
+        double y = value / high, bend = 1.0 + fabs(e.s_shape * y);
+        value = high * y * (1.0 + fabs(e.s_shape)) / bend;
+        slope *= (1.0 + fabs(e.s_shape)) / (bend * bend);
     }
     value = value * (1.0 + e.gain) + e.offset;
+    slope *= (1.0 + e.gain) * (1.0 + r->inl * ohm_inl_slope(value / high) / high);
     value += r->inl * ohm_inl_shape(value / high);
-    if (noisy && !separate) /* gaussians that meet before the same quantiser are one */
-        value += c->normals[z] * sqrt(variance / (lsb * lsb) + (double)r->adc_noise * r->adc_noise);
-    else if (r->adc_noise > 0.0f)
+    *d = (slopes){slope, slope * d->variance};
+    if (noisy && !separate) { /* gaussians that meet before the same quantiser are one */
+        double sd = sqrt(variance / (lsb * lsb) + (double)r->adc_noise * r->adc_noise);
+        value += c->normals[z] * sd;
+        d->variance = sd > 0.0 ? c->normals[z] / (2.0 * sd * lsb * lsb) : 0.0;
+    } else if (r->adc_noise > 0.0f)
         value += r->adc_noise * c->adc_normals[z];
     *analogue = value;
+    if (value < low || value > high)
+        *d = (slopes){0.0, 0.0};
     if (c->round)
         value = rint(value);
     return fmin(fmax(value, low), high);
+}
+
+/* Gradients by the current and the variance of a solved column, of a conversion worth dvalue. */
+static void add_gradient(const context *c, const read_at *at, int column, double dvalue, slopes d)
+{
+    size_t to = ohm_network_read(c->g, at->phase * c->g->planes + at->plane, at->slice, at->tile) *
+                    (size_t)ohm_network_columns(c->g) +
+                (size_t)column;
+    c->network.dcurrent[to] += dvalue * d.current;
+    c->network.dvariance[to] += dvalue * d.variance;
 }
 
 static void read_tile(const context *c, const read_at *at, double weight, double *sums,
@@ -239,6 +266,7 @@ static void read_tile(const context *c, const read_at *at, double weight, double
         size_t ref_error = ((size_t)at->slice * g->tiles + at->tile) * g->column_tiles + ct;
         double current = 0.0, variance = 0.0, conductance = 0.0, ref = 0.0, ref_variance = 0.0,
                ref_conductance = 0.0, post = 0.0;
+        slopes d;
         column plus = column_at(c, at, at->array, n);
         add_column(c, at, &plus, 1.0, &current, &variance, &conductance);
         if (g->differential && !g->digital) {
@@ -258,8 +286,10 @@ static void read_tile(const context *c, const read_at *at, double weight, double
                 context own = *c;
                 own.per_cell = 1;
                 double ref_lsb = lsb ? lsb[r->lsb_per_column ? ct * g->tile_columns : 0] : 1.0;
-                post = convert(&own, ref, ref_variance, ref_lsb, e, np + ct, &unused);
-                post *= r->adc_bits > 0 && !r->quiet ? ref_lsb : 1.0;
+                double scale = r->adc_bits > 0 && !r->quiet ? ref_lsb : 1.0;
+                post = scale * convert(&own, ref, ref_variance, ref_lsb, e, np + ct, &unused, &d);
+                if (c->dsums)
+                    add_gradient(c, at, g->n + ct, -weight * scale * c->dsums[n], d);
             } else {
                 current -= ref;
                 if (r->read_noise && !r->quiet)
@@ -270,59 +300,109 @@ static void read_tile(const context *c, const read_at *at, double weight, double
                           cells->offset ? cells->offset[error] : 0.0,
                           cells->s_shape ? cells->s_shape[error] : 0.0};
         double unit = lsb ? lsb[r->lsb_per_column ? n : 0] : 1.0,
-               value = convert(c, current, variance, unit, e, packed, &unused);
+               value = convert(c, current, variance, unit, e, packed, &unused, &d),
+               scale = r->adc_bits > 0 && !r->quiet ? unit : 1.0;
+        if (c->dsums) {
+            double dsum = weight * scale * c->dsums[n];
+            add_gradient(c, at, plus.solved, dsum, d);
+            if (g->differential && !g->digital)
+                add_gradient(c, at, g->n + n, -dsum, (slopes){d.current, -d.variance});
+            if (!g->differential && !g->digital) {
+                double share = r->read_noise && !r->quiet && ref_variance > 0.0
+                                   ? c->normals[np + ct] / (2.0 * sqrt(ref_variance))
+                                   : 0.0;
+                add_gradient(c, at, g->n + ct, -dsum * d.current, (slopes){1.0, share});
+            }
+        }
         if (analogue)
             analogue[at->index * (uint64_t)g->n + (uint64_t)n] = unused;
-        sums[n] += weight * (value * (r->adc_bits > 0 && !r->quiet ? unit : 1.0) - post);
+        sums[n] += weight * (value * scale - post);
     }
+}
+
+/* One row of x: sums [n] added to; analogue [reads][n] or NULL. */
+static ohm_solve_status read_row(context *c, double *sums, const double *x, double *analogue)
+{
+    const ohm_geometry *g = c->g;
+    if (c->cells->network) {
+        ohm_solve_status status = solve_row(c, x);
+        if (status != OHM_SOLVE_OK)
+            return status;
+    }
+    for (int phase = 0; phase < g->phases; phase++)
+        for (int plane = 0; plane < g->planes; plane++) {
+            if (!c->cells->network)
+                drive_row(c, x, phase, plane);
+            for (int slice = 0; slice < g->slices; slice++)
+                for (int array = 0; array < ohm_arrays(g); array++)
+                    for (int tile = 0; tile < g->tiles; tile++) {
+                        read_at at = {phase, plane,
+                                      slice, array,
+                                      tile,  ohm_read_index(g, phase, plane, slice, array, tile)};
+                        double weight = ldexp(phase ^ array ? -1.0 : 1.0,
+                                              plane * g->dac_bits + slice * g->cell_bits);
+                        read_tile(c, &at, weight, sums, analogue);
+                    }
+        }
+    return OHM_SOLVE_OK;
+}
+
+/* Memory of a context; NULL where there is none. */
+static double *remember(context *c)
+{
+    size_t pitch = (size_t)ohm_draw_pitch(c->g);
+    double *memory = malloc(((size_t)c->g->k + 2 * pitch) * sizeof *memory);
+    c->columns = c->g->n + (c->g->differential ? 0 : c->g->column_tiles);
+    c->drive = memory;
+    c->normals = memory ? memory + c->g->k : NULL;
+    c->adc_normals = memory ? c->normals + pitch : NULL;
+    return memory;
 }
 
 ohm_solve_status ohm_mvm_ref(double *sums, const ohm_geometry *g, const ohm_read *r,
                              const ohm_crossbar *cells, const double *x, int m, uint64_t first_row,
                              int round, int per_cell, double *analogue)
 {
-    size_t pitch = (size_t)ohm_draw_pitch(g);
-    double *memory = malloc(((size_t)g->k + 2 * pitch) * sizeof *memory);
+    float block[128];
+    context c = {
+        .g = g, .r = r, .cells = cells, .round = round, .per_cell = per_cell, .block = block};
+    double *memory = remember(&c);
+    ohm_solve_status status = memory ? OHM_SOLVE_OK : OHM_SOLVE_MEMORY;
+    if (cells->network)
+        ohm_network_row_at(&c.network, g, cells->network);
+    memset(sums, 0, (size_t)m * g->n * sizeof *sums);
+    for (int i = 0; i < m && status == OHM_SOLVE_OK; i++) {
+        c.row = first_row + (uint64_t)i;
+        status = read_row(&c, sums + (size_t)i * g->n, x + (size_t)i * g->k,
+                          analogue ? analogue + (size_t)i * ohm_read_count(g) * g->n : NULL);
+    }
+    free(memory);
+    return status;
+}
+
+ohm_solve_status ohm_mvm_network_chain(const ohm_network_row *row, const ohm_geometry *g,
+                                       const ohm_read *r, const ohm_crossbar *cells,
+                                       const double *x, uint64_t index, int round,
+                                       const double *dsums)
+{
     float block[128];
     context c = {.g = g,
                  .r = r,
                  .cells = cells,
                  .round = round,
-                 .per_cell = per_cell,
                  .block = block,
-                 .columns = g->n + (g->differential ? 0 : g->column_tiles),
-                 .drive = memory};
-    ohm_solve_status status = memory ? OHM_SOLVE_OK : OHM_SOLVE_MEMORY;
+                 .row = index,
+                 .network = *row,
+                 .dsums = dsums};
+    double *memory = remember(&c);
+    size_t count =
+        ohm_network_read(g, g->phases * g->planes, 0, 0) * (size_t)ohm_network_columns(g);
     if (!memory)
-        return status;
-    if (cells->network)
-        ohm_network_row_at(&c.network, g, cells->network);
-    c.normals = memory + g->k;
-    c.adc_normals = c.normals + pitch;
-    memset(sums, 0, (size_t)m * g->n * sizeof *sums);
-    for (int i = 0; i < m; i++) {
-        c.row = first_row + (uint64_t)i;
-        if (cells->network)
-            status = solve_row(&c, x + (size_t)i * g->k);
-        if (status != OHM_SOLVE_OK)
-            break;
-        for (int phase = 0; phase < g->phases; phase++)
-            for (int plane = 0; plane < g->planes; plane++) {
-                drive_row(&c, x + (size_t)i * g->k, phase, plane);
-                for (int slice = 0; slice < g->slices; slice++)
-                    for (int array = 0; array < ohm_arrays(g); array++)
-                        for (int tile = 0; tile < g->tiles; tile++) {
-                            read_at at = {
-                                phase, plane, slice,
-                                array, tile,  ohm_read_index(g, phase, plane, slice, array, tile)};
-                            double weight = ldexp(phase ^ array ? -1.0 : 1.0,
-                                                  plane * g->dac_bits + slice * g->cell_bits);
-                            read_tile(&c, &at, weight, sums + (size_t)i * g->n,
-                                      analogue ? analogue + (size_t)i * ohm_read_count(g) * g->n
-                                               : NULL);
-                        }
-            }
-    }
+        return OHM_SOLVE_MEMORY;
+    memset(row->dcurrent, 0, count * sizeof *row->dcurrent);
+    memset(row->dvariance, 0, count * sizeof *row->dvariance);
+    memset(row->sums, 0, (size_t)g->n * sizeof *row->sums);
+    ohm_solve_status status = read_row(&c, row->sums, x, NULL);
     free(memory);
     return status;
 }

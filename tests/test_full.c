@@ -75,7 +75,14 @@ static void check(const char *settings, int m, int k, int n)
                           .dx = dx,
                           .lddx = k,
                           .cells = &p.c.gradient};
-    ohm_mvm_backward(&d, g, &p.c.read, &p.c.tiles, p.c.johnson, p.c.scratch);
+    if (p.c.cells.network) {
+        void *scratch = malloc(ohm_mvm_network_backward_bytes(g, p.c.cells.network));
+        ohm_read_failure failure;
+        ck_assert_int_eq(ohm_mvm_network_backward(&d, g, &p.c.read, &p.c.cells, scratch, &failure),
+                         OHM_SOLVE_OK);
+        free(scratch);
+    } else
+        ohm_mvm_backward(&d, g, &p.c.read, &p.c.tiles, p.c.johnson, p.c.scratch);
     ck_assert_int_eq(ohm_mvm_finish_gradient(dw, &p.c.gradient, p.c.negative, g, &p.c.programming,
                                              &p.c.law, p.c.scratch),
                      OHM_SOLVE_OK);
@@ -194,6 +201,42 @@ OHM_TEST_SLOW(full, every_effect_on)
     }
 }
 
+/* Wires solved for every read: gated rows, cells that are not linear. */
+static const char *const solved[] = {
+    "adc.bits=0 ir_drop.zero_input=gated", "adc.bits=0 cell.iv=sinh cell.iv_coefficient=10",
+    "adc.bits=8 adc.range=max cell.iv=cubic cell.iv_coefficient=3 ir_drop.zero_input=gated "
+    "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.3,1.4,-0.8] "
+    "temperature.johnson_bandwidth_hz=1e9",
+    "adc.bits=8 adc.range=max adc.granularity=column adc.gain_sigma=0.03 adc.offset_sigma_lsb=1 "
+    "adc.inl_lsb=0.7 output.s_shape=0.3 read.model=proportional read.sigma=0.05 adc.noise_lsb=0.5 "
+    "cell.iv=sinh cell.iv_coefficient=20 input.noise=0.2 input.inl=0.1 ir_drop.sense=both_ends",
+    "adc.bits=8 adc.range=max adc.noise_lsb=0.5 read.model=pcm read.sigma=0.05 "
+    "ir_drop.zero_input=gated ir_drop.drive=both_ends ir_drop.r_wordline_ohm=0 "
+    "ir_drop.r_driver_ohm=350"};
+
+static void check_solved(int m, int k, int n)
+{
+    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
+        for (size_t j = 0; j < sizeof solved / sizeof *solved; j++) {
+            char settings[1024];
+            snprintf(settings, sizeof settings,
+                     "tile.rows=6 tile.cols=8 %s ir_drop.model=exact ir_drop.r_wordline_ohm=40 "
+                     "ir_drop.r_bitline_ohm=30 cell.g_max_us=100 %s",
+                     mappings[i], solved[j]);
+            check(settings, m, k, n);
+        }
+}
+
+OHM_TEST(full, wires_solved_per_read_small)
+{
+    check_solved(2, 3, 2);
+}
+
+OHM_TEST_SLOW(full, wires_solved_per_read)
+{
+    check_solved(2, 9, 5);
+}
+
 static void check_threads(const char *settings)
 {
     fixture_chip c;
@@ -309,6 +352,34 @@ OHM_TEST(full, exact_wires_and_the_closed_form)
                       none[1] > 10.0 * closed[1],
                   "off by %.3g and %.3g with the closed form, %.3g and %.3g without wires",
                   closed[0], closed[1], none[0], none[1]);
+}
+
+/* A whole layer whose wires are solved per read: without resistance the gradient is that of no wires, with
+ * some it is another; the same bits for any number of threads. */
+OHM_TEST(full, a_layer_of_solved_reads)
+{
+    static const char *const kinds[] = {
+        "ir_drop.zero_input=gated input.dac_bits=4 weight.cell_bits=4",
+        "cell.iv=sinh cell.iv_coefficient=8 input.encoding=two_phase input.dac_bits=7 "
+        "weight.subtract=digital read.model=pcm read.sigma=0.02"};
+    for (int kind = 0; kind < 2; kind++) {
+        float dw[4][40 * 12];
+        static const char *const wires[] = {
+            "none", "exact ir_drop.r_wordline_ohm=0 ir_drop.r_bitline_ohm=0",
+            "exact ir_drop.r_wordline_ohm=40 ir_drop.r_bitline_ohm=40",
+            "exact ir_drop.r_wordline_ohm=40 ir_drop.r_bitline_ohm=40"};
+        for (int i = 0; i < 4; i++) {
+            char settings[512];
+            snprintf(settings, sizeof settings, "tile.rows=24 tile.cols=16 %s ir_drop.model=%s",
+                     kinds[kind], wires[i]);
+            omp_set_num_threads(i == 3 ? 3 : 1);
+            layer_gradient(dw[i], settings);
+        }
+        double zero = distance(dw[1], dw[0], 40 * 12), wired = distance(dw[2], dw[0], 40 * 12);
+        ck_assert_msg(zero < 1e-5 && wired > 1e-2, "kind %d: off by %.2g without, %.2g with wires",
+                      kind, zero, wired);
+        OHM_ASSERT(ohm_compare_bits(dw[3], dw[2], 40 * 12));
+    }
 }
 
 static void assert_near(const float *value, const float *reference, int count)
