@@ -229,7 +229,7 @@ static void check_solved(int m, int k, int n)
 
 OHM_TEST(full, wires_solved_per_read_small)
 {
-    check_solved(2, 3, 2);
+    check_solved(2, 4, 2);
 }
 
 OHM_TEST_SLOW(full, wires_solved_per_read)
