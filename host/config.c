@@ -38,6 +38,9 @@ INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs inste
     INT(train.batch, 1, 1e6, "64", "images", "images per optimiser step"),
     INT(train.micro_batch, 0, 1e6, "0", "images",
         "images per forward pass, a divisor of train.batch; 0 is all of it"),
+    INT(train.recompute_segments, 0, 64, "0", "segments",
+        "cut the network into so many and compute all but the last one's activations again in the "
+        "backward pass, from the same noise; 0 keeps them"),
     CHOICE(train.optimiser, "sgd|adam|adamw", "sgd",
            "sgd has momentum; adamw decays weights apart from the gradient"),
     CHOICE(train.schedule, "constant|cosine|step", "cosine", "how the learning rate falls"),

@@ -33,6 +33,7 @@ typedef struct ohm_config {
     struct {
         int mode;                     /* ohm_gradient_mode */
         int steps, epochs;            /* steps > 0 wins over epochs */
+        int recompute_segments;       /* 0 = activations are kept; else computed again in the backward pass, all segments but the last */
         int batch, micro_batch;       /* micro_batch 0 = batch; else must divide batch: gradient accumulation */
         int optimiser, schedule;
         double lr, momentum, beta1, beta2, epsilon, weight_decay;

@@ -16,7 +16,7 @@ void ohm_matrix_clean(ohm_network *network, ohm_layer *layer, int images)
 {
     const ohm_backend *backend = network->backend;
     float *y = ohm_network_value(network, layer->index),
-          *workspace = ohm_network_at(network, layer->forward_workspace);
+          *workspace = ohm_network_at(network, layer->now.forward_workspace);
     const float *x = ohm_network_value(network, layer->desc.input);
     const float *w = ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT);
     const float *bias = ohm_layer_value_of(network, layer, OHM_ROLE_BIAS);
@@ -177,16 +177,15 @@ static int threads_within(const ohm_network *network, const ohm_layer *layer)
 ohm_status ohm_matrix_plan(ohm_network *network, ohm_layer *layer)
 {
     int threads = threads_within(network, layer), images = network->options.max_batch,
-        i = layer->index;
+        i = layer->at, tick = layer->back_tick;
     layer->forward_floats = network->backend->conv_forward_floats(&layer->conv, images, threads);
     if (layer->noisy && network->plans_chip)
         OHM_TRY(ohm_noisy_layer_plan(network, layer));
-    OHM_TRY(ohm_network_buffer(network, &layer->forward_workspace, layer->desc.name,
+    OHM_TRY(ohm_network_buffer(network, &layer->now.forward_workspace, layer->desc.name,
                                "forward workspace", layer->forward_floats * sizeof(float),
                                OHM_MEMORY_WORKSPACE, i, i));
-    if (!network->options.training)
+    if (!network->options.training || layer->until != tick)
         return OHM_OK;
-    int tick = ohm_network_backward_tick(network, i);
     if (has_clean_backward(network, layer))
         layer->backward_floats =
             larger(layer->backward_floats, backward_floats(network, layer, threads));

@@ -131,9 +131,11 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
         .moment = pass->moment,
         .training = pass->training,
         .calibrating = pass->calibrating,
-        .want_gradient = pass->training && pass->mode == OHM_MODE_FULL,
-        .state = ohm_network_at(network, layer->state),
-        .scratch = ohm_network_at(network, layer->scratch),
+        .want_gradient =
+            pass->training && pass->mode == OHM_MODE_FULL && ohm_layer_keeps(network, layer),
+        .recomputing = network->recomputing,
+        .state = ohm_network_at(network, layer->now.state),
+        .scratch = ohm_network_at(network, layer->now.scratch),
         .trace = network->trace,
     };
     return ohm_noisy_begin(layer->noisy, &noisy_pass);
@@ -143,7 +145,7 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
 static ohm_status forward_chunks(ohm_network *network, ohm_layer *layer, const ohm_pass *pass,
                                  int detach)
 {
-    float *workspace = ohm_network_at(network, layer->forward_workspace), *patches = workspace;
+    float *workspace = ohm_network_at(network, layer->now.forward_workspace), *patches = workspace;
     chunks c = chunks_of(network, layer, pass);
     if (trains(network, OHM_MODE_DETACH))
         patches += (size_t)layer->chunk_rows * (size_t)c.n;
@@ -174,7 +176,7 @@ ohm_status ohm_noisy_layer_forward(ohm_network *network, ohm_layer *layer, const
     ohm_noisy_end(layer->noisy); /* of a full pass whose backward never came */
     OHM_TRY(begin(network, layer, pass));
     ohm_status status = forward_chunks(network, layer, pass, detach);
-    layer->programmed = full && status == OHM_OK;
+    layer->programmed = full && ohm_layer_keeps(network, layer) && status == OHM_OK;
     if (!layer->programmed)
         ohm_noisy_end(layer->noisy);
     return status;
@@ -286,21 +288,20 @@ size_t ohm_noisy_layer_scratch_bytes(const ohm_network *network, const ohm_layer
 
 ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
 {
-    int i = layer->index, full = trains(network, OHM_MODE_FULL);
+    int i = layer->at, full = trains(network, OHM_MODE_FULL),
+        keeps = full && layer->until == layer->back_tick;
     layer->chunk_rows = rows_within(network, layer);
     size_t floats = chunk_floats(network, layer, layer->chunk_rows);
     layer->forward_floats = floats > layer->forward_floats ? floats : layer->forward_floats;
     if (full)
         layer->backward_floats = full_floats(layer, layer->chunk_rows);
-    int last = full                               ? ohm_network_backward_tick(network, i)
-               : trains(network, OHM_MODE_DETACH) ? network->count - 1
-                                                  : i;
-    OHM_TRY(ohm_network_buffer(network, &layer->state, layer->desc.name, "simulator state",
-                               ohm_noisy_state_bytes(layer->noisy, full),
-                               full ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
+    int last = keeps ? layer->until : trains(network, OHM_MODE_DETACH) ? layer->pass_end : i;
+    OHM_TRY(ohm_network_buffer(network, &layer->now.state, layer->desc.name, "simulator state",
+                               ohm_noisy_state_bytes(layer->noisy, keeps),
+                               keeps ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
     if (full) /* one scratch for all layers, network_plan.c */
         return OHM_OK;
-    return ohm_network_buffer(network, &layer->scratch, layer->desc.name, "simulator scratch",
+    return ohm_network_buffer(network, &layer->now.scratch, layer->desc.name, "simulator scratch",
                               ohm_noisy_layer_scratch_bytes(network, layer), OHM_MEMORY_WORKSPACE,
                               i, i);
 }

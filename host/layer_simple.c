@@ -16,13 +16,16 @@ ohm_status ohm_norm_plan(ohm_network *network, ohm_layer *layer)
     size_t bytes = network->backend->batch_norm_doubles(
                        norm_rows(layer, network->options.max_batch), channels) *
                    sizeof(double);
-    int i = layer->index, tick = ohm_network_backward_tick(network, i);
-    OHM_TRY(ohm_network_buffer(network, &layer->forward_workspace, layer->desc.name,
+    int i = layer->at, tick = layer->back_tick;
+    OHM_TRY(ohm_network_buffer(network, &layer->now.forward_workspace, layer->desc.name,
                                "forward workspace", bytes, OHM_MEMORY_WORKSPACE, i, i));
     if (!network->options.training)
         return OHM_OK;
-    OHM_TRY(ohm_network_buffer(network, &layer->saved, layer->desc.name, "batch statistics",
-                               2 * channels * sizeof(float), OHM_MEMORY_ACTIVATIONS, i, tick));
+    OHM_TRY(ohm_network_buffer(network, &layer->now.saved, layer->desc.name, "batch statistics",
+                               2 * channels * sizeof(float), OHM_MEMORY_ACTIVATIONS, i,
+                               layer->until));
+    if (layer->until != tick)
+        return OHM_OK;
     return ohm_network_buffer(network, &layer->backward_workspace, layer->desc.name,
                               "backward workspace", bytes, OHM_MEMORY_WORKSPACE, tick, tick);
 }
@@ -36,11 +39,12 @@ ohm_status ohm_norm_forward(ohm_network *network, ohm_layer *layer, const ohm_pa
     const float *beta = ohm_layer_value_of(network, layer, OHM_ROLE_BIAS);
     float *mean = ohm_layer_value_of(network, layer, OHM_ROLE_MEAN);
     float *variance = ohm_layer_value_of(network, layer, OHM_ROLE_VARIANCE);
-    double *workspace = ohm_arena_at(network->arena, layer->forward_workspace);
+    double *workspace = ohm_arena_at(network->arena, layer->now.forward_workspace);
     size_t rows = norm_rows(layer, pass->images), channels = (size_t)layer->out;
+    double momentum = network->recomputing ? 0.0 : NORM_MOMENTUM; /* the statistics have moved */
     if (pass->training)
-        backend->batch_norm_train(y, ohm_network_at(network, layer->saved), mean, variance, x,
-                                  gamma, beta, rows, channels, NORM_MOMENTUM, NORM_EPSILON,
+        backend->batch_norm_train(y, ohm_network_at(network, layer->now.saved), mean, variance, x,
+                                  gamma, beta, rows, channels, momentum, NORM_EPSILON,
                                   workspace);
     else
         backend->batch_norm_infer(y, x, gamma, beta, mean, variance, rows, channels, NORM_EPSILON,
@@ -57,7 +61,7 @@ ohm_status ohm_norm_backward(ohm_network *network, ohm_layer *layer, const ohm_p
     network->backend->batch_norm_backward(
         dx, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS), dy,
-        ohm_network_value(network, layer->desc.input), ohm_network_at(network, layer->saved),
+        ohm_network_value(network, layer->desc.input), ohm_network_at(network, layer->now.saved),
         ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), norm_rows(layer, pass->images),
         (size_t)layer->out, layer->route == OHM_GRADIENT_ACCUMULATE,
         ohm_arena_at(network->arena, layer->backward_workspace));
@@ -70,15 +74,14 @@ ohm_status ohm_pool_plan(ohm_network *network, ohm_layer *layer)
 {
     if (!network->options.training)
         return OHM_OK;
-    return ohm_network_buffer(network, &layer->saved, layer->desc.name, "winners",
+    return ohm_network_buffer(network, &layer->now.saved, layer->desc.name, "winners",
                               ohm_layer_out_count(layer, network->options.max_batch),
-                              OHM_MEMORY_ACTIVATIONS, layer->index,
-                              ohm_network_backward_tick(network, layer->index));
+                              OHM_MEMORY_ACTIVATIONS, layer->at, layer->until);
 }
 
 static uint8_t *winners(const ohm_network *network, const ohm_layer *layer)
 {
-    return layer->saved == OHM_NO_BUFFER ? NULL : ohm_arena_at(network->arena, layer->saved);
+    return layer->now.saved == OHM_NO_BUFFER ? NULL : ohm_arena_at(network->arena, layer->now.saved);
 }
 
 static ohm_status max_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)

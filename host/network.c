@@ -179,13 +179,17 @@ static const char *kernel_name(int kind, int backward)
     return names[kind][backward];
 }
 
-static ohm_status run_layer(ohm_network *network, ohm_layer *layer, const ohm_pass *pass,
-                            int backward)
+typedef enum { RUN_FORWARD, RUN_AGAIN, RUN_BACKWARD } run;
+
+static ohm_status run_layer(ohm_network *network, ohm_layer *layer, const ohm_pass *pass, run way)
 {
+    int backward = way == RUN_BACKWARD;
     ohm_trace *trace = network->trace;
     const ohm_layer_verbs *verbs = ohm_layer_verbs_of(layer->desc.kind);
     const char *kernel = kernel_name(layer->desc.kind, backward);
-    int tick = backward ? ohm_network_backward_tick(network, layer->index) : layer->index,
+    int tick = backward           ? layer->back_tick
+               : way == RUN_AGAIN ? layer->again_tick
+                                  : layer->index,
         depth = ohm_trace_depth(trace);
     ohm_arena_tick(network->arena, tick);
     ohm_trace_begin(trace, OHM_TRACE_LAYER, layer->desc.name, tick);
@@ -201,8 +205,10 @@ ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass)
     OHM_TRY(check_pass(network, pass));
     ohm_status status = OHM_OK;
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "forward", -1);
+    for (int i = 0; i < network->count; i++)
+        network->layer[i].now = network->layer[i].first;
     for (int i = 0; i < network->count && status == OHM_OK; i++)
-        status = run_layer(network, &network->layer[i], pass, 0);
+        status = run_layer(network, &network->layer[i], pass, RUN_FORWARD);
     ohm_trace_end(network->trace);
     return status;
 }
@@ -233,16 +239,39 @@ ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batc
     return OHM_OK;
 }
 
+/* Layers first .. end - 1 again, from the same inputs, ranges and draws, keeping what backward needs. */
+static ohm_status recompute(ohm_network *network, int first, int end, const ohm_pass *pass)
+{
+    ohm_status status = OHM_OK;
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "recompute", -1);
+    network->recomputing = 1;
+    for (int i = first; i < end; i++)
+        network->layer[i].now = network->layer[i].again;
+    for (int i = first; i < end && status == OHM_OK; i++)
+        status = run_layer(network, &network->layer[i], pass, RUN_AGAIN);
+    network->recomputing = 0;
+    ohm_trace_end(network->trace);
+    return status;
+}
+
 ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass)
 {
     OHM_TRY(check_pass(network, pass));
     if (!pass->training)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a backward pass needs training = 1");
     ohm_status status = OHM_OK;
-    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "backward", -1);
-    for (int i = network->count - 1; i >= 0 && status == OHM_OK; i--)
-        status = run_layer(network, &network->layer[i], pass, 1);
-    ohm_trace_end(network->trace);
+    for (int end = network->count, first; end > 0 && status == OHM_OK; end = first) {
+        for (first = end - 1; first > 0 && network->layer[first - 1].segment ==
+                                               network->layer[end - 1].segment;
+             first--)
+            ;
+        if (network->layer[first].recomputed)
+            status = recompute(network, first, end, pass);
+        ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "backward", -1);
+        for (int i = end - 1; i >= first && status == OHM_OK; i--)
+            status = run_layer(network, &network->layer[i], pass, RUN_BACKWARD);
+        ohm_trace_end(network->trace);
+    }
     return status;
 }
 

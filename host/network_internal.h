@@ -28,9 +28,22 @@ typedef enum {
     OHM_GRADIENT_IN_PLACE,   /* the operand's gradient takes over the buffer of the output's */
 } ohm_gradient_route;
 
+/* What a forward pass of a layer needs of the arena; OHM_NO_BUFFER where there is none. */
+typedef struct {
+    int value;             /* output [images, out_floats] */
+    int saved;             /* batch norm: mean and 1/deviation; max pool: winners */
+    int forward_workspace;
+    int state, scratch;    /* of the simulator */
+} ohm_layer_buffers;
+
 typedef struct {
     ohm_layer_desc desc;
     int index;
+    int segment, recomputed;   /* its forward runs again before its segment's backward */
+    int again_tick, back_tick; /* ticks of that, and of its backward */
+    int at, until, pass_end;   /* while planning: tick of the forward; last tick of what backward needs, and of
+                                * the forward pass around it */
+    int again_end;             /* last tick of the segment's recomputation */
     ohm_conv_shape conv; /* linear and conv */
     ohm_pool_shape pool;
     size_t in_floats, out_floats; /* of one image */
@@ -40,11 +53,10 @@ typedef struct {
     ohm_noisy *noisy;              /* NULL: never on a chip */
 
     /* arena ids, OHM_NO_BUFFER where there is none */
-    int value, gradient; /* output [images, out_floats] and its gradient */
-    int saved;           /* batch norm: mean and 1/deviation; max pool: winners */
-    int forward_workspace, backward_workspace;
+    ohm_layer_buffers now, first, again; /* in use; of the forward pass; of the recomputation */
+    int gradient;                        /* of the output */
+    int backward_workspace;
     size_t forward_floats, backward_floats;
-    int state, scratch; /* of the simulator */
     int own_gradient;   /* gradient of x by this layer alone, for a learned range */
     int chunk_rows;     /* rows per call of the noisy layer */
     ohm_gradient_route route, other_route;
@@ -62,6 +74,8 @@ struct ohm_network {
     int count;                                   /* layers */
     int threads;                                 /* the most that the workspaces are planned for */
     int plans_chip;                              /* memory for the simulator is planned */
+    int segments, recomputing;                   /* network_segments.c; a recomputation runs */
+    int update_tick;
     int images, labels, row_loss, norm_partials; /* arena ids */
 
     ohm_parameter *parameter;
@@ -70,10 +84,13 @@ struct ohm_network {
     int parameters;
 };
 
+/* ---- network_segments.c ---- */
+/* Cuts the network as train.recompute_segments says, and gives every pass of a layer its tick. */
+ohm_status ohm_network_cut(ohm_network *network);
+
 /* ---- network_plan.c ---- */
 ohm_status ohm_network_shapes(ohm_network *network);
 ohm_status ohm_network_plan(ohm_network *network);
-int ohm_network_backward_tick(const ohm_network *network, int layer);
 /* Adds a buffer of `bytes` and sets *id; 0 bytes: OHM_NO_BUFFER. */
 ohm_status ohm_network_buffer(ohm_network *network, int *id, const char *layer, const char *what,
                               size_t bytes, ohm_memory_category category, int first, int last);
@@ -118,7 +135,7 @@ static inline float *ohm_network_at(const ohm_network *network, int id)
 /* Output of layer `index`, or the images for -1. */
 static inline float *ohm_network_value(const ohm_network *network, int index)
 {
-    return ohm_network_at(network, index < 0 ? network->images : network->layer[index].value);
+    return ohm_network_at(network, index < 0 ? network->images : network->layer[index].now.value);
 }
 
 /* Gradient of that; NULL for the images. */
@@ -151,6 +168,12 @@ static inline float *ohm_layer_gradient_of(const ohm_network *network, const ohm
 static inline int ohm_layer_is_matrix(int kind)
 {
     return kind == OHM_LAYER_LINEAR || kind == OHM_LAYER_CONV;
+}
+
+/* A first forward pass keeps nothing for a backward pass that follows a recomputation. */
+static inline int ohm_layer_keeps(const ohm_network *network, const ohm_layer *layer)
+{
+    return !layer->recomputed || network->recomputing;
 }
 
 static inline size_t ohm_layer_out_count(const ohm_layer *layer, int images)

@@ -133,8 +133,8 @@ ohm_status ohm_network_plan_parameters(ohm_network *network)
     if (!network->options.training || network->config.train.clip_norm <= 0.0)
         return OHM_OK;
     return ohm_network_buffer(network, &network->norm_partials, "gradients", "norm",
-                              partials * sizeof(double), OHM_MEMORY_WORKSPACE, 2 * network->count,
-                              2 * network->count);
+                              partials * sizeof(double), OHM_MEMORY_WORKSPACE,
+                              network->update_tick, network->update_tick);
 }
 
 void ohm_network_bind_parameters(ohm_network *network)
@@ -267,8 +267,8 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
         return OHM_FAIL(OHM_ERR_ARGUMENT,
                         "this network was planned for evaluation: nothing to update");
     const ohm_config *config = &network->config;
-    ohm_arena_tick(network->arena, 2 * network->count);
-    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "update", 2 * network->count);
+    ohm_arena_tick(network->arena, network->update_tick);
+    ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "update", network->update_tick);
     ohm_trace_kernel(network->trace, "optimiser");
     ohm_optimiser_rule rule = rule_of(config, lr, step, clip_scale(network));
     for (int i = 0; i < network->parameters; i++) {

@@ -1,14 +1,9 @@
-/* Shapes, then memory: which buffer holds which value and gradient, and when each is live. Forward of
- * layer i is tick i, its backward tick 2n-1-i, the update tick 2n. */
+/* Shapes, then memory: which buffer holds which value and gradient, and when each is live, in the ticks
+ * of network_segments.c. */
 #include <stdio.h>
 #include <string.h>
 
 #include "host/network_internal.h"
-
-int ohm_network_backward_tick(const ohm_network *network, int layer)
-{
-    return 2 * network->count - 1 - layer;
-}
 
 ohm_status ohm_network_buffer(ohm_network *network, int *id, const char *layer, const char *what,
                               size_t bytes, ohm_memory_category category, int first, int last)
@@ -172,22 +167,35 @@ static int keeps_input(const ohm_layer *layer)
     return ohm_layer_is_matrix(layer->desc.kind) || layer->desc.kind == OHM_LAYER_BATCH_NORM;
 }
 
-/* Last tick at which the output of layer `value` is read, by a later layer or by a backward pass. */
-static int last_read(const ohm_network *network, int value)
+/* Last tick at which `reader` looks at an operand, as the first forward pass left it (again = 0) or as
+ * the recomputation did. */
+static int read_tick(const ohm_network *network, const ohm_layer *reader, int again, int inside)
+{
+    int first_pass = inside && !again;
+    if (network->options.training && keeps_input(reader) && !(first_pass && reader->recomputed))
+        return reader->back_tick;
+    return reader->recomputed && !first_pass ? reader->again_tick : reader->index;
+}
+
+/* Last tick at which the output of layer `value` is read, by a later layer or by a backward pass. Of a
+ * recomputed segment the first pass serves the segment itself and later ones, the second itself alone. */
+static int last_read(const ohm_network *network, int value, int again)
 {
     const ohm_layer *layer = &network->layer[value];
-    int training = network->options.training, last = value;
-    if (training && layer->desc.kind == OHM_LAYER_RELU)
-        last = ohm_network_backward_tick(network, value);
+    int last = again ? layer->again_tick : value;
+    if (network->options.training && layer->desc.kind == OHM_LAYER_RELU &&
+        again == layer->recomputed)
+        last = layer->back_tick;
     for (int j = value + 1; j < network->count; j++) {
         const ohm_layer *reader = &network->layer[j];
-        if (!reads(reader, value))
+        int inside = reader->segment == layer->segment;
+        if (!reads(reader, value) || (again && !inside))
             continue;
-        int tick = training && keeps_input(reader) ? ohm_network_backward_tick(network, j) : j;
+        int tick = read_tick(network, reader, again, inside);
         last = tick > last ? tick : last;
     }
     /* The logits stay until the next forward pass. */
-    return value == network->count - 1 ? 2 * network->count : last;
+    return value == network->count - 1 ? network->update_tick : last;
 }
 
 static int works_in_place(const ohm_network *network, const ohm_layer *layer)
@@ -197,30 +205,40 @@ static int works_in_place(const ohm_network *network, const ohm_layer *layer)
 }
 
 /* The operand whose buffer the layer may write over: one that nobody reads later. */
-static int overwritten(const ohm_network *network, const ohm_layer *layer)
+static int overwritten(const ohm_network *network, const ohm_layer *layer, int again)
 {
     if (!works_in_place(network, layer))
         return -1;
     const int operand[2] = {layer->desc.input,
                             layer->desc.kind == OHM_LAYER_ADD ? layer->desc.other : -1};
     for (int i = 0; i < 2; i++)
-        if (operand[i] >= 0 && last_read(network, operand[i]) <= layer->index)
+        if (operand[i] >= 0 && network->layer[operand[i]].segment >= layer->segment * again &&
+            last_read(network, operand[i], again) <= (again ? layer->again_tick : layer->index))
             return operand[i];
     return -1;
 }
 
-static ohm_status plan_values(ohm_network *network)
+static ohm_layer_buffers *buffers_of(ohm_layer *layer, int again)
+{
+    return again ? &layer->again : &layer->first;
+}
+
+static ohm_status plan_values(ohm_network *network, int again)
 {
     size_t batch = (size_t)network->options.max_batch * sizeof(float);
     for (int i = 0; i < network->count; i++) {
         ohm_layer *layer = &network->layer[i];
-        int operand = overwritten(network, layer), last = last_read(network, i);
+        if (again && !layer->recomputed)
+            continue;
+        int *value = &buffers_of(layer, again)->value,
+            operand = overwritten(network, layer, again), last = last_read(network, i, again);
         if (operand >= 0) {
-            layer->value = network->layer[operand].value;
-            OHM_TRY(ohm_arena_extend(network->arena, layer->value, last));
+            *value = buffers_of(&network->layer[operand], again)->value;
+            OHM_TRY(ohm_arena_extend(network->arena, *value, last));
         } else {
-            OHM_TRY(ohm_network_buffer(network, &layer->value, layer->desc.name, "value",
-                                       batch * layer->out_floats, OHM_MEMORY_ACTIVATIONS, i, last));
+            OHM_TRY(ohm_network_buffer(network, value, layer->desc.name, "value",
+                                       batch * layer->out_floats, OHM_MEMORY_ACTIVATIONS,
+                                       again ? layer->again_tick : i, last));
         }
     }
     return OHM_OK;
@@ -268,8 +286,7 @@ static ohm_status plan_gradient(ohm_network *network, ohm_layer *layer, int oper
     if (operand < 0 || route == OHM_GRADIENT_ACCUMULATE || route == OHM_GRADIENT_NONE)
         return OHM_OK;
     ohm_layer *from = &network->layer[operand];
-    int first = ohm_network_backward_tick(network, layer->index),
-        last = ohm_network_backward_tick(network, operand);
+    int first = layer->back_tick, last = from->back_tick;
     if (route == OHM_GRADIENT_IN_PLACE) {
         from->gradient = layer->gradient;
         return ohm_arena_extend(network->arena, from->gradient, last);
@@ -301,9 +318,10 @@ static ohm_status plan_gradients(ohm_network *network)
 
 static void forget_buffers(ohm_layer *layer)
 {
-    layer->value = layer->gradient = layer->saved = OHM_NO_BUFFER;
-    layer->forward_workspace = layer->backward_workspace = OHM_NO_BUFFER;
-    layer->state = layer->scratch = layer->own_gradient = OHM_NO_BUFFER;
+    static const ohm_layer_buffers none = {OHM_NO_BUFFER, OHM_NO_BUFFER, OHM_NO_BUFFER,
+                                           OHM_NO_BUFFER, OHM_NO_BUFFER};
+    layer->now = layer->first = layer->again = none;
+    layer->gradient = layer->backward_workspace = layer->own_gradient = OHM_NO_BUFFER;
 }
 
 static ohm_status plan_layer(ohm_network *network, ohm_layer *layer)
@@ -321,6 +339,31 @@ static ohm_status plan_layer(ohm_network *network, ohm_layer *layer)
     }
 }
 
+/* A layer's own buffers for one forward pass, in `to`, which holds its value already. */
+static ohm_status plan_pass(ohm_network *network, ohm_layer *layer, ohm_layer_buffers *to, int at,
+                            int until, int pass_end)
+{
+    layer->now = *to;
+    layer->at = at;
+    layer->until = until;
+    layer->pass_end = pass_end;
+    OHM_TRY(plan_layer(network, layer));
+    *to = layer->now;
+    return OHM_OK;
+}
+
+static ohm_status plan_passes(ohm_network *network, ohm_layer *layer)
+{
+    int i = layer->index, back = layer->back_tick;
+    OHM_TRY(plan_pass(network, layer, &layer->first, i, layer->recomputed ? i : back,
+                      network->count - 1));
+    if (layer->recomputed)
+        OHM_TRY(plan_pass(network, layer, &layer->again, layer->again_tick, back,
+                          layer->again_end));
+    layer->now = layer->first;
+    return OHM_OK;
+}
+
 /* Saved simulator state waits for its backward pass; its scratch must stay where it was. */
 static ohm_status plan_full_scratch(ohm_network *network)
 {
@@ -333,9 +376,10 @@ static ohm_status plan_full_scratch(ohm_network *network)
     }
     int id;
     OHM_TRY(ohm_network_buffer(network, &id, "all layers", "simulator scratch", most,
-                               OHM_MEMORY_WORKSPACE, 0, 2 * network->count - 1));
+                               OHM_MEMORY_WORKSPACE, 0, network->update_tick - 1));
     for (int i = 0; i < network->count; i++)
-        network->layer[i].scratch = id;
+        network->layer[i].now.scratch = network->layer[i].first.scratch =
+            network->layer[i].again.scratch = id;
     return OHM_OK;
 }
 
@@ -360,13 +404,15 @@ ohm_status ohm_network_plan(ohm_network *network)
         network->config.hardware_enabled && !(training && mode == OHM_MODE_BASELINE);
     for (int i = 0; i < network->count; i++)
         forget_buffers(&network->layer[i]);
+    OHM_TRY(ohm_network_cut(network));
     OHM_TRY(plan_common(network));
     OHM_TRY(ohm_network_plan_parameters(network));
-    OHM_TRY(plan_values(network));
+    for (int again = 0; again < 2; again++)
+        OHM_TRY(plan_values(network, again));
     if (training)
         OHM_TRY(plan_gradients(network));
     for (int i = 0; i < network->count; i++)
-        OHM_TRY(plan_layer(network, &network->layer[i]));
+        OHM_TRY(plan_passes(network, &network->layer[i]));
     if (training && network->plans_chip && mode == OHM_MODE_FULL)
         OHM_TRY(plan_full_scratch(network));
     return ohm_arena_place(network->arena);

@@ -245,7 +245,8 @@ static ohm_status set_x_scale(ohm_noisy *y)
         full = ohm_abs_percentile(pass->x, pass->x_count, range->value);
         break;
     case OHM_RANGE_RUNNING:
-        if (pass->training || pass->calibrating || kept[X_BATCHES] == 0.0f) {
+        if (!pass->recomputing &&
+            (pass->training || pass->calibrating || kept[X_BATCHES] == 0.0f)) {
             kept[X_FULL_SCALE] =
                 kept[X_BATCHES] == 0.0f
                     ? most
@@ -374,7 +375,7 @@ static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
 /* Which measurement of currents this pass begins with. */
 static measure first_stage(const ohm_noisy *y)
 {
-    if (!needs_currents(y))
+    if (!needs_currents(y) || y->pass.recomputing)
         return MEASURE_NOT;
     int kind = y->hardware.adc.range.kind, known = y->persistent[ADC_BATCHES] > 0.0f;
     if (kind == OHM_ADC_DATA || !known || y->pass.calibrating)

@@ -25,6 +25,7 @@ typedef struct {
     float *x_range;           /* learned full scale [1], when quantise.x_range is learned; else NULL. Raised to the data's while calibrating, or while it is 0 */
     ohm_chip_moment moment;
     int training;             /* 1: running ranges move; 0: they are frozen */
+    int recomputing;          /* 1: repeats a pass of this moment and input, whose ranges stand: none moves */
     int calibrating;          /* 1: calibrated ranges and the learned range's start are being gathered */
     int want_gradient;        /* mode full */
     void *state;              /* ohm_noisy_state_bytes */
