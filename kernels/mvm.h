@@ -81,7 +81,23 @@ OHM_INLINE int ohm_bipolar(const ohm_geometry *g)
 
 /* I(V) of a cell, normalised so that full drive gives G·V_read: the drive, in digits, of a linear
  * cell with the same current. slope may be NULL. */
-double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit, double *slope);
+OHM_INLINE double ohm_cell_drive(int iv, double coefficient, double v_read, double max_digit, double digit,
+                      double *slope)
+{
+    double v = v_read * digit / max_digit, scale = max_digit / v_read, value = digit, d = 1.0;
+    if (iv == OHM_CELL_CUBIC) {
+        double norm = 1.0 - coefficient * v_read * v_read;
+        value = scale * (v - coefficient * v * v * v) / norm;
+        d = (1.0 - 3.0 * coefficient * v * v) / norm;
+    } else if (iv == OHM_CELL_SINH && coefficient > 0.0) {
+        double norm = sinh(coefficient * v_read);
+        value = max_digit * sinh(coefficient * v) / norm;
+        d = v_read * coefficient * cosh(coefficient * v) / norm;
+    }
+    if (slope)
+        *slope = d;
+    return value;
+}
 
 /* How a read behaves: constants of one layer at one moment. */
 typedef struct {

@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "kernels/mvm_task.h"
-#include "tests/compare.h"
-#include "tests/fixture_chip.h"
+#include "tests/fixture_mvm.h"
 #include "tests/runner.h"
 
 enum { ROWS = 61 };
@@ -29,90 +28,21 @@ static void run_isa(ohm_isa isa, const fixture_chip *c, double *sums, const uint
 /* Raw sums of an instruction set and of the reference. */
 static void compare_read(ohm_isa isa, const char *settings, int k, int n, int m)
 {
-    fixture_chip c;
-    fixture_chip_make(&c, settings, k, n, 9, 0.3);
-    size_t count = (size_t)m * n, reads = ohm_read_count(&c.g);
-    double *x = malloc((size_t)m * k * sizeof *x), *ref = malloc(count * sizeof *ref),
-           *got = malloc(count * sizeof *got);
-    double *analogue = malloc(count * reads * sizeof *analogue);
-    uint8_t *codes = malloc((size_t)m * k);
-    fixture_drive(&c, x, codes, m, 77);
-    ohm_mvm_ref(ref, &c.g, &c.read, &c.cells, x, m, 1000, 1, 0, analogue);
-    run_isa(isa, &c, got, codes, m);
-    double scale = 0.0;
-    for (size_t i = 0; i < count; i++)
-        scale = fmax(scale, fabs(ref[i]));
-    int close_calls = 0;
-    for (size_t i = 0; i < count; i++) {
-        /* float products over k rows: measured 4e-7 at most; cells of exact IR drop solved in float: 2.1e-6 */
-        double allowed = (strstr(settings, "ir_drop.model=exact") ? 3e-6 : 2e-6) * scale;
-        if (c.read.adc_bits >
-            0) { /* a read may differ by one code where its value lies on a threshold */
-            for (size_t r = 0; r < reads; r++) {
-                double value = analogue[(i / n * reads + r) * n + i % n],
-                       distance = fabs(fabs(value - floor(value)) - 0.5);
-                int plane =
-                    (int)(r / ((size_t)c.g.tiles * ohm_arrays(&c.g) * c.g.slices)) % c.g.planes;
-                int slice = (int)(r / ((size_t)c.g.tiles * ohm_arrays(&c.g))) % c.g.slices;
-                if (distance < 2e-4) {
-                    size_t at =
-                        ((size_t)plane * c.g.slices + slice) * (c.read.lsb_per_column ? n : 1) +
-                        (c.read.lsb_per_column ? i % n : 0);
-                    allowed += ldexp(c.lsb[at], plane * c.g.dac_bits + slice * c.g.cell_bits);
-                    close_calls++;
-                }
-            }
-        }
-        ck_assert_msg(fabs(got[i] - ref[i]) <= allowed,
-                      "%s %dx%dx%d: sum %zu is %.9g, the reference %.9g, allowed %.3g (scale %.3g)",
-                      settings, m, k, n, i, got[i], ref[i], allowed, scale);
-    }
-    /* noise-free currents are whole numbers, so a few do tie exactly; the test must not excuse many */
-    ck_assert_msg(close_calls < (int)(0.01 * (double)(count * reads)) + 20,
-                  "%d of %zu values lie on a threshold: too many to be chance", close_calls,
-                  count * reads);
-    free(x);
-    free(ref);
+    fixture_mvm f;
+    fixture_mvm_make(&f, settings, k, n, m);
+    double *got = malloc((size_t)m * n * sizeof *got);
+    run_isa(isa, &f.chip, got, f.codes, m);
+    OHM_ASSERT(fixture_mvm_compare(&f, got));
     free(got);
-    free(analogue);
-    free(codes);
-    fixture_chip_free(&c);
+    fixture_mvm_free(&f);
 }
-
-static const char *const mappings[] = {
-    "input.encoding=offset weight.encoding=differential weight.cell_bits=2 input.dac_bits=2",
-    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital "
-    "weight.cell_bits=3 input.dac_bits=4",
-    "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 "
-    "tile.cols=24",
-    "input.encoding=unsigned weight.encoding=offset weight.subtract=digital weight.cell_bits=8 "
-    "input.dac_bits=1 tile.cols=11",
-};
-static const char *const effects[] = {
-    "adc.bits=0",
-    "adc.bits=7 adc.range=max",
-    "programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=0",
-    "programming.model=lognormal read.model=polynomial read.coefficients_us=[0.1,0.4,-0.2] "
-    "adc.bits=6 adc.range=max adc.noise_lsb=0.4",
-    "programming.model=gaussian read.model=pcm read.sigma=0.0175 "
-    "temperature.johnson_bandwidth_hz=1e8 adc.bits=8 adc.range=max adc.granularity=column",
-    "programming.model=lognormal input.noise=0.1 input.inl=0.2 cell.iv=sinh cell.iv_coefficient=3 "
-    "adc.bits=8 adc.range=max adc.noise_lsb=0.3",
-    ("programming.model=lognormal read.model=constant read.sigma=0.01 adc.bits=6 adc.range=max "
-     "adc.noise_lsb=0.5 adc.gain_sigma=0.02 "
-     "adc.offset_sigma_lsb=0.7 adc.inl_lsb=0.6 output.s_shape=0.2 output.s_shape_sigma=0.05 "
-     "normals=exact"),
-    "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 "
-    "adc.bits=7 adc.range=max",
-    "ir_drop.model=exact ir_drop.r_driver_ohm=20 read.model=constant read.sigma=0.01 adc.bits=0",
-};
 
 static void compare_all(ohm_isa isa, int k, int n, int m)
 {
-    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
-        for (size_t j = 0; j < sizeof effects / sizeof *effects; j++) {
+    for (int i = 0; i < FIXTURE_MAPPINGS; i++)
+        for (int j = 0; j < FIXTURE_EFFECTS; j++) {
             char settings[1024];
-            snprintf(settings, sizeof settings, "%s tile.rows=48 %s", mappings[i], effects[j]);
+            snprintf(settings, sizeof settings, "%s tile.rows=48 %s", fixture_mappings[i], fixture_effects[j]);
             compare_read(isa, settings, k, n, m);
         }
 }
@@ -139,12 +69,12 @@ OHM_TEST_SLOW(mvm, every_instruction_set)
 /* Bits: threads, batch splits, and rows alone give the same sums. */
 OHM_TEST(mvm, same_bits_however_cut)
 {
-    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
-        for (size_t j = 0; j < sizeof effects / sizeof *effects; j++) {
+    for (int i = 0; i < FIXTURE_MAPPINGS; i++)
+        for (int j = 0; j < FIXTURE_EFFECTS; j++) {
             char settings[1024];
             fixture_chip c;
             int k = 70, n = 40, m = ROWS;
-            snprintf(settings, sizeof settings, "%s tile.rows=32 %s", mappings[i], effects[j]);
+            snprintf(settings, sizeof settings, "%s tile.rows=32 %s", fixture_mappings[i], fixture_effects[j]);
             fixture_chip_make(&c, settings, k, n, 21, 0.3);
             double *x = malloc((size_t)m * k * sizeof *x),
                    *one = malloc((size_t)m * n * sizeof *one),
@@ -172,14 +102,14 @@ OHM_TEST(mvm, same_bits_however_cut)
 
 OHM_TEST(mvm, ranges_and_histograms)
 {
-    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++) {
+    for (int i = 0; i < FIXTURE_MAPPINGS; i++) {
         char settings[512];
         fixture_chip c;
         int k = 70, n = 40, m = 20;
         snprintf(settings, sizeof settings,
                  "%s tile.rows=32 programming.model=lognormal adc.bits=8 adc.range=max "
                  "adc.granularity=column",
-                 mappings[i]);
+                 fixture_mappings[i]);
         fixture_chip_make(&c, settings, k, n, 3, 0.3);
         size_t reads = ohm_read_count(&c.g), ranges = (size_t)c.g.planes * c.g.slices * n;
         double *x = malloc((size_t)m * k * sizeof *x), *sums = malloc((size_t)m * n * sizeof *sums),
