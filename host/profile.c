@@ -76,11 +76,13 @@ static void fill(void *context, int first, int images, int64_t step)
         ohm_network_labels(w->network)[i] = (first + i) % a->classes;
 }
 
-static ohm_status take_step(worker *w)
+/* `name`: of its range, by which profiling/nsys.sh finds the timed ones. */
+static ohm_status take_step(worker *w, const char *name)
 {
     const ohm_step step = {.network = w->network,
                            .config = &w->job->config,
                            .trace = w->result->trace,
+                           .name = name,
                            .fill = fill,
                            .context = w};
     double loss;
@@ -108,7 +110,7 @@ static ohm_status warm_up(worker *w)
     small.job = &job;
     small.result = &unused;
     OHM_TRY(create(&small, 1));
-    ohm_status status = take_step(&small);
+    ohm_status status = take_step(&small, NULL);
     ohm_network_destroy(small.network);
     return status;
 }
@@ -132,7 +134,7 @@ static ohm_status start(worker *w)
     int resets = reset_resident_peak();
     double before = resident_peak();
     OHM_TRY(create(w, ohm_step_images(&w->job->config)));
-    OHM_TRY(take_step(w));
+    OHM_TRY(take_step(w, NULL));
     w->result->resident = resets ? resident_peak() - before : NAN;
     w->result->plan = *ohm_network_memory(w->network);
     return OHM_OK;
@@ -141,7 +143,7 @@ static ohm_status start(worker *w)
 static ohm_status timed_step(worker *w, ohm_nvml *nvml)
 {
     double wall = ohm_progress_clock(), cpu = cpu_clock();
-    OHM_TRY(take_step(w));
+    OHM_TRY(take_step(w, "timed step"));
     wall = ohm_progress_clock() - wall;
     w->cpu_seconds += cpu_clock() - cpu;
     w->wall_seconds += wall;
@@ -214,7 +216,7 @@ static ohm_status finish(worker *w)
     int traced = p->steps < OHM_PROFILE_TRACED_STEPS ? p->steps : OHM_PROFILE_TRACED_STEPS;
     OHM_TRY(ohm_trace_record(p->trace, traced));
     for (int i = 0; i < traced; i++)
-        OHM_TRY(take_step(w));
+        OHM_TRY(take_step(w, NULL));
     ohm_trace_pause(p->trace);
     OHM_TRY(follow_memory(w));
     qsort(p->seconds, (size_t)p->steps, sizeof *p->seconds, by_value);

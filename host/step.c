@@ -52,7 +52,7 @@ static ohm_status accumulate(const ohm_step *s, int64_t step, double *loss, int 
 ohm_status ohm_step_run(const ohm_step *s, int64_t step, double lr, double *loss, int *correct)
 {
     int depth = ohm_trace_depth(s->trace);
-    ohm_trace_begin(s->trace, OHM_TRACE_STEP, "step", -1);
+    ohm_trace_begin(s->trace, OHM_TRACE_STEP, s->name ? s->name : "step", -1);
     ohm_status status = accumulate(s, step, loss, correct);
     if (status == OHM_OK)
         status = ohm_network_update(s->network, lr, step);

@@ -9,6 +9,7 @@ typedef struct {
     ohm_network *network;     /* planned for ohm_step_images(config) images */
     const ohm_config *config;
     ohm_trace *trace;         /* as the network's; NULL: none */
+    const char *name;         /* of the step's range; NULL: "step" */
     /* Fills the network's images and labels: `images` of the batch of `step` from number `first` on. */
     void (*fill)(void *context, int first, int images, int64_t step);
     void *context;

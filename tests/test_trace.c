@@ -375,3 +375,42 @@ OHM_TEST(trace, without_nvtx_nothing_of_it_is_compiled)
     ck_assert_ptr_nonnull(strstr(out, "ohm_trace_begin"));
     ck_assert_msg(strstr(out, "nvtxDomain") == NULL && strstr(out, "dlopen") == NULL, "%s", out);
 }
+
+/* ---- the scripts for Nsight ----------------------------------------------------------------- */
+
+/* Without the tools on the path, and with none of their files left behind. */
+static void script_refuses(const char *line, const char *expected)
+{
+    int got = ohm_test_run(out, sizeof out,
+                           PREFIX "mkdir -p bin && for t in dirname cat tr grep sed sort mkdir; do "
+                                  "ln -sf \"$(command -v $t)\" bin/; done; "
+                                  "S=\"$ROOT/profiling\" M=\"$ROOT/models/digits_mlp.yaml\" "
+                                  "PROGRAM=$P PATH=$PWD/bin; export PATH PROGRAM; /bin/sh %s",
+                           ohm_test_tmpdir(), ohm_test_program(), line);
+    ck_assert_msg(got == 1, "%s: %d: %s", line, got, out);
+    ck_assert_msg(strstr(out, expected), "%s: '%s' lacks '%s'", line, out, expected);
+    ck_assert_msg(strchr(out, '\n') == out + strlen(out) - 1, "%s: not one line: %s", line, out);
+}
+
+OHM_TEST(trace, scripts_say_what_is_missing_in_one_line)
+{
+    script_refuses("$S/nsys.sh", "usage: profiling/nsys.sh CONFIG.yaml");
+    script_refuses("$S/nsys.sh missing.yaml", "missing.yaml: no such file");
+    script_refuses("$S/nsys.sh $M nogrd", "'nogrd' is no mode");
+    script_refuses("$S/nsys.sh $M nograd 8", "nsys is not installed");
+    script_refuses("$S/ncu.sh", "usage: profiling/ncu.sh KERNEL");
+    script_refuses("$S/ncu.sh nonesuch", "no kernel 'nonesuch'; there are: ");
+    script_refuses("$S/ncu.sh relu missing.yaml", "missing.yaml: no such file");
+    script_refuses("$S/ncu.sh relu $M", "ncu is not installed");
+}
+
+/* Tools that only show how they are called. */
+OHM_TEST(trace, scripts_call_their_tools)
+{
+    program("for t in nsys ncu; do printf '#!/bin/sh\\necho %s \"$@\"\\n' $t >$t; chmod +x $t; done; "
+            "PATH=$PWD:$PATH PROGRAM=$P; export PATH PROGRAM; M=$ROOT/models/digits_mlp.yaml; "
+            "\"$ROOT/profiling/nsys.sh\" $M detach 8 a/n && \"$ROOT/profiling/ncu.sh\" relu $M b/k && ls a b");
+    ck_assert_ptr_nonnull(strstr(out, "--nvtx-capture=timed step@ohmgrad"));
+    ck_assert_ptr_nonnull(strstr(out, "--modes detach --batch 8 --steps 1 --json a/n.json"));
+    ck_assert_ptr_nonnull(strstr(out, "--kernel-name regex:^relu$"));
+}
