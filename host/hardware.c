@@ -125,7 +125,7 @@ static const ohm_option rows[] = {
 
     CHOICE(ir_drop.model, "none|exact|closed_form", "none",
            "voltage lost on the wires; exact is solved once per programming, but once per read "
-           "(slow: milliseconds a tile) with gated rows or cells that are not linear"),
+           "(slow: a read costs what programming does) with gated rows or cells that are not linear"),
     REAL(ir_drop.r_wordline_ohm, 0, 1e6, "1", "ohm", "word line, per cell"),
     REAL(ir_drop.r_bitline_ohm, 0, 1e6, "1", "ohm", "bit line, per cell"),
     REAL(ir_drop.r_driver_ohm, 0, 1e6, "0", "ohm", "driver of a word line"),
