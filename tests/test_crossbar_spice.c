@@ -97,6 +97,16 @@ static const struct {
 static const int shapes[][2] = {{4, 4}, {16, 16}, {32, 24}, {1, 5}, {5, 1}};
 enum { WIRES = sizeof wires / sizeof *wires, SHAPES = sizeof shapes / sizeof *shapes };
 
+static errors worst; /* of this test's cases */
+
+static void print_worst(const char *what)
+{
+    printf("ngspice, %s: %.0e in double", what, worst.f64);
+    if (worst.f32 > 0.0) /* solved in double only */
+        printf(", %.0e in float", worst.f32);
+    printf(", of the largest current\n");
+}
+
 static void check(int shape, int wire, int ends, ohm_cell_law law, int gated)
 {
     double g[ROWS * COLUMNS], v[ROWS];
@@ -121,6 +131,8 @@ static void check(int shape, int wire, int ends, ohm_cell_law law, int gated)
          r++) /* a lone current must not cancel: it is the scale, too */
         v[r] = fabs(v[r]);
     errors e = compare(&x, v);
+    worst.f64 = fmax(worst.f64, e.f64);
+    worst.f32 = fmax(worst.f32, e.f32);
     ck_assert_msg(e.f64 <= 1e-9 && e.f32 <= 1e-5,
                   "%d x %d, wires %d, ends %d, law %d, gated %d: %.2g in double, %.2g in float",
                   rows, columns, wire, ends, law.iv, gated, e.f64, e.f32);
@@ -148,6 +160,7 @@ OHM_TEST_SLOW(crossbar_spice, linear_tiles)
         for (int wire = 0; wire < WIRES; wire++)
             for (int ends = 0; ends < 4; ends++)
                 check(shape, wire, ends, linear, 0);
+    print_worst("linear cells");
 }
 
 OHM_TEST_SLOW(crossbar_spice, rows_that_are_cut_off)
@@ -156,6 +169,7 @@ OHM_TEST_SLOW(crossbar_spice, rows_that_are_cut_off)
     for (int shape = 0; shape < SHAPES; shape++)
         for (int wire = 0; wire < WIRES; wire++)
             check(shape, wire, (shape + wire) % 4, linear, 1);
+    print_worst("rows that are cut off");
 }
 
 OHM_TEST_SLOW(crossbar_spice, sinh_cells)
@@ -166,6 +180,7 @@ OHM_TEST_SLOW(crossbar_spice, sinh_cells)
             for (int ends = 0; ends < 4; ends++)
                 check(shape, wire, ends,
                       wire % 2 ? ohm_cell_law_at(OHM_CELL_SINH, 5.0, 0.3) : hyperbolic, ends == 3);
+    print_worst("sinh cells");
 }
 
 OHM_TEST_SLOW(crossbar_spice, cubic_cells)
@@ -176,6 +191,7 @@ OHM_TEST_SLOW(crossbar_spice, cubic_cells)
             for (int ends = 0; ends < 4; ends++)
                 check(shape, wire, ends,
                       wire % 2 ? ohm_cell_law_at(OHM_CELL_CUBIC, 0.5, 0.3) : cubic, ends == 2);
+    print_worst("cubic cells");
 }
 
 /* ---- the program, from files to files ------------------------------------------------------ */

@@ -103,8 +103,7 @@ OHM_TEST(matrix, csv_as_people_write_it)
     static const char *const texts[] = {
         "1,2,3\n4,5,6\n",
         "1,2,3\n4,5,6",
-        "\xEF\xBB\xBF"
-        "1,2,3\r\n4,5,6\r\n",
+        "\357\273\2771,2,3\r\n4,5,6\r\n",
         "# siemens\n\n 1 ,\t2, 3\n  # more\n+4,5.0,60e-1\n\n",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
