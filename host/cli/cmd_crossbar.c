@@ -75,17 +75,7 @@ static ohm_status solve_operands(const ohm_crossbar_arguments *a, const ohm_cros
 
 static ohm_status solve(int argc, char **argv)
 {
-    ohm_crossbar_arguments a;
-    ohm_crossbar_operands o;
-    int helped;
-    OHM_TRY(ohm_crossbar_parse(&a, OHM_CROSSBAR_SOLVE, argc, argv, &helped));
-    if (helped)
-        return OHM_OK;
-    OHM_TRY(ohm_matrix_check_name(a.out));
-    OHM_TRY(ohm_crossbar_load(&o, &a));
-    ohm_status status = solve_operands(&a, &o);
-    ohm_crossbar_unload(&o);
-    return status;
+    return ohm_crossbar_act(OHM_CROSSBAR_SOLVE, ohm_matrix_check_name, solve_operands, argc, argv);
 }
 
 /* ---- geff ---------------------------------------------------------------------------------- */
@@ -118,17 +108,7 @@ static ohm_status write_geff(const ohm_crossbar_arguments *a, const ohm_crossbar
 
 static ohm_status geff(int argc, char **argv)
 {
-    ohm_crossbar_arguments a;
-    ohm_crossbar_operands o;
-    int helped;
-    OHM_TRY(ohm_crossbar_parse(&a, OHM_CROSSBAR_GEFF, argc, argv, &helped));
-    if (helped)
-        return OHM_OK;
-    OHM_TRY(ohm_matrix_check_name(a.out));
-    OHM_TRY(ohm_crossbar_load(&o, &a));
-    ohm_status status = write_geff(&a, &o);
-    ohm_crossbar_unload(&o);
-    return status;
+    return ohm_crossbar_act(OHM_CROSSBAR_GEFF, ohm_matrix_check_name, write_geff, argc, argv);
 }
 
 /* ---- netlist ------------------------------------------------------------------------------- */
@@ -147,16 +127,7 @@ static ohm_status write_deck(const ohm_crossbar_arguments *a, const ohm_crossbar
 
 static ohm_status netlist(int argc, char **argv)
 {
-    ohm_crossbar_arguments a;
-    ohm_crossbar_operands o;
-    int helped;
-    OHM_TRY(ohm_crossbar_parse(&a, OHM_CROSSBAR_NETLIST, argc, argv, &helped));
-    if (helped)
-        return OHM_OK;
-    OHM_TRY(ohm_crossbar_load(&o, &a));
-    ohm_status status = write_deck(&a, &o);
-    ohm_crossbar_unload(&o);
-    return status;
+    return ohm_crossbar_act(OHM_CROSSBAR_NETLIST, NULL, write_deck, argc, argv);
 }
 
 /* ---- the command --------------------------------------------------------------------------- */

@@ -161,19 +161,15 @@ static ohm_status make(map *m, const ohm_crossbar_arguments *a, const ohm_crossb
     return OHM_OK;
 }
 
+static ohm_status map_operands(const ohm_crossbar_arguments *a, const ohm_crossbar_operands *o)
+{
+    map m = {0};
+    ohm_status status = make(&m, a, o);
+    free(m.memory);
+    return status;
+}
+
 ohm_status ohm_crossbar_map(int argc, char **argv)
 {
-    ohm_crossbar_arguments a;
-    ohm_crossbar_operands o;
-    map m = {0};
-    int helped;
-    OHM_TRY(ohm_crossbar_parse(&a, OHM_CROSSBAR_MAP, argc, argv, &helped));
-    if (helped)
-        return OHM_OK;
-    OHM_TRY(ohm_plot_check_name(a.out));
-    OHM_TRY(ohm_crossbar_load(&o, &a));
-    ohm_status status = make(&m, &a, &o);
-    free(m.memory);
-    ohm_crossbar_unload(&o);
-    return status;
+    return ohm_crossbar_act(OHM_CROSSBAR_MAP, ohm_plot_check_name, map_operands, argc, argv);
 }

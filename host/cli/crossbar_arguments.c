@@ -309,17 +309,21 @@ static ohm_status load(ohm_crossbar_operands *o, const ohm_crossbar_arguments *a
     return ohm_crossbar_check(&o->tile, o->v.rows, a->g);
 }
 
-ohm_status ohm_crossbar_load(ohm_crossbar_operands *o, const ohm_crossbar_arguments *a)
+ohm_status ohm_crossbar_act(ohm_crossbar_action action, ohm_status (*check_out)(const char *path),
+                            ohm_crossbar_run *run, int argc, char **argv)
 {
-    memset(o, 0, sizeof *o);
-    ohm_status status = load(o, a);
-    if (status != OHM_OK)
-        ohm_crossbar_unload(o);
+    ohm_crossbar_arguments a;
+    ohm_crossbar_operands o = {0};
+    int helped;
+    OHM_TRY(ohm_crossbar_parse(&a, action, argc, argv, &helped));
+    if (helped)
+        return OHM_OK;
+    if (check_out)
+        OHM_TRY(check_out(a.out));
+    ohm_status status = load(&o, &a);
+    if (status == OHM_OK)
+        status = run(&a, &o);
+    ohm_matrix_free(&o.g);
+    ohm_matrix_free(&o.v);
     return status;
-}
-
-void ohm_crossbar_unload(ohm_crossbar_operands *o)
-{
-    ohm_matrix_free(&o->g);
-    ohm_matrix_free(&o->v);
 }

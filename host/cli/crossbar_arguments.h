@@ -43,9 +43,12 @@ typedef struct {
     ohm_matrix g, v; /* v.value NULL: no inputs */
 } ohm_crossbar_operands;
 
-/* Reads and checks what a names; on failure nothing is left to free. */
-ohm_status ohm_crossbar_load(ohm_crossbar_operands *o, const ohm_crossbar_arguments *a);
-void ohm_crossbar_unload(ohm_crossbar_operands *o); /* idempotent */
+typedef ohm_status ohm_crossbar_run(const ohm_crossbar_arguments *a, const ohm_crossbar_operands *o);
+
+/* An action on a given tile: parses, checks the name of --out (check_out may be NULL), reads and checks what
+ * the arguments name, runs, frees. */
+ohm_status ohm_crossbar_act(ohm_crossbar_action action, ohm_status (*check_out)(const char *path),
+                            ohm_crossbar_run *run, int argc, char **argv);
 
 ohm_status ohm_crossbar_map(int argc, char **argv);
 ohm_status ohm_crossbar_sweep(int argc, char **argv);
