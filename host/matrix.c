@@ -95,7 +95,7 @@ static ohm_status add_field(reader *r, int field, const char *at, const char *en
     if (!n)
         return OHM_FAIL(OHM_ERR_DATA, "%s:%d: field %d is empty; write a number", r->name, r->line,
                         field);
-    if (stop != text + n)
+    if ((size_t)(stop - text) != n)
         return OHM_FAIL(OHM_ERR_DATA,
                         "%s:%d: field %d, '%s', is no number; write decimal numbers "
                         "separated by commas",
