@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "host/backend.h"
+
 enum { ALIGN = 64, GUARD_BYTE = 0xA5, POISON_BYTE = 0xFF };
 
 typedef struct {
@@ -22,6 +24,8 @@ struct ohm_arena {
     int placed, checked, tick;
     char *block;
     size_t mapped;
+    const ohm_backend *backend; /* NULL: the block is host memory */
+    ohm_device *device;
     ohm_memory memory;
 };
 
@@ -45,7 +49,9 @@ void ohm_arena_destroy(ohm_arena *arena)
 {
     if (!arena)
         return;
-    if (arena->block)
+    if (arena->block && arena->backend)
+        arena->backend->release(arena->device, arena->block);
+    else if (arena->block)
         munmap(arena->block, arena->mapped);
     free(arena->at);
     free(arena);
@@ -248,11 +254,33 @@ static ohm_status does_not_fit(const ohm_arena *arena, const char *why, double l
         (double)memory->peak[biggest] * mib, why, limit_mib);
 }
 
+void ohm_arena_use(ohm_arena *arena, const ohm_backend *backend, ohm_device *device)
+{
+    arena->backend = backend;
+    arena->device = device;
+}
+
+static ohm_status reserve_on_device(ohm_arena *arena)
+{
+    size_t bytes = arena->memory.reserved, available;
+    void *block;
+    OHM_TRY(arena->backend->available(arena->device, &available));
+    if (bytes > available)
+        return does_not_fit(arena, "and the device has free only", (double)available / (1 << 20));
+    ohm_status status = arena->backend->reserve(arena->device, &block, bytes ? bytes : 1);
+    if (status == OHM_ERR_MEMORY)
+        return does_not_fit(arena, "and the device refuses", (double)bytes / (1 << 20));
+    arena->block = status == OHM_OK ? block : NULL;
+    return status;
+}
+
 ohm_status ohm_arena_reserve(ohm_arena *arena)
 {
     if (arena->block)
         return OHM_OK;
     OHM_TRY(ohm_arena_place(arena));
+    if (arena->backend)
+        return reserve_on_device(arena);
     size_t bytes = arena->memory.reserved, available = ohm_memory_available();
     if (bytes > available)
         return does_not_fit(arena, "and the machine has free only", (double)available / (1 << 20));
@@ -306,18 +334,26 @@ static char *guard_of(const ohm_arena *arena, const buffer *b)
     return arena->block + b->offset + b->span - ALIGN;
 }
 
+static void set_bytes(const ohm_arena *arena, char *at, int byte, size_t bytes)
+{
+    if (arena->backend)
+        arena->backend->set_bytes(arena->device, at, byte, bytes);
+    else
+        memset(at, byte, bytes);
+}
+
 /* Dead bytes become NaN first, then newly live buffers get their guards: they may share bytes. */
 static void poison_and_guard(ohm_arena *arena, int tick)
 {
     for (int i = 0; i < arena->count; i++) {
         const buffer *b = &arena->at[i];
         if (b->bytes && live(b, arena->tick) && !live(b, tick))
-            memset(arena->block + b->offset, POISON_BYTE, b->span);
+            set_bytes(arena, arena->block + b->offset, POISON_BYTE, b->span);
     }
     for (int i = 0; i < arena->count; i++) {
         const buffer *b = &arena->at[i];
         if (b->bytes && !live(b, arena->tick) && live(b, tick))
-            memset(guard_of(arena, b), GUARD_BYTE, ALIGN);
+            set_bytes(arena, guard_of(arena, b), GUARD_BYTE, ALIGN);
     }
 }
 
@@ -329,6 +365,16 @@ void ohm_arena_tick(ohm_arena *arena, int tick)
     measure_tick(arena, tick);
 }
 
+static ohm_status read_guard(unsigned char guard[ALIGN], const ohm_arena *arena, const buffer *b)
+{
+    if (!arena->backend) {
+        memcpy(guard, guard_of(arena, b), ALIGN);
+        return OHM_OK;
+    }
+    arena->backend->download(arena->device, guard, guard_of(arena, b), ALIGN);
+    return arena->backend->wait(arena->device);
+}
+
 ohm_status ohm_arena_check(const ohm_arena *arena)
 {
     if (!arena->checked || !arena->block)
@@ -338,9 +384,10 @@ ohm_status ohm_arena_check(const ohm_arena *arena)
         const buffer *b = &arena->at[i];
         if (!b->bytes || !live(b, arena->tick))
             continue;
-        const char *guard = guard_of(arena, b);
+        unsigned char guard[ALIGN];
+        OHM_TRY(read_guard(guard, arena, b));
         for (int j = 0; j < ALIGN; j++)
-            if ((unsigned char)guard[j] != GUARD_BYTE)
+            if (guard[j] != GUARD_BYTE)
                 return OHM_FAIL(OHM_ERR_DATA,
                                 "buffer %s of %zu bytes was written past its end at tick %d",
                                 b->name, b->bytes, arena->tick);

@@ -8,6 +8,9 @@
 
 #include "host/status.h"
 
+struct ohm_backend;
+struct ohm_device;
+
 typedef enum { OHM_MEMORY_WEIGHTS, OHM_MEMORY_GRADIENTS, OHM_MEMORY_OPTIMISER, OHM_MEMORY_ACTIVATIONS, OHM_MEMORY_WORKSPACE,
                OHM_MEMORY_SAVED, OHM_MEMORY_CATEGORIES } ohm_memory_category;
 
@@ -34,8 +37,10 @@ ohm_status ohm_arena_extend(ohm_arena *arena, int id, int tick);
 ohm_status ohm_arena_place(ohm_arena *arena);                    /* offsets; idempotent */
 /* Bytes that the system can give without swapping; SIZE_MAX when it does not say. */
 size_t ohm_memory_available(void);
+/* Where the block will be reserved: on `device` of `backend` instead of in host memory. */
+void ohm_arena_use(ohm_arena *arena, const struct ohm_backend *backend, struct ohm_device *device);
 /* Places and allocates, zeroed. OHM_ERR_MEMORY, before anything is allocated, when the plan exceeds
- * what the system has free; the message names the largest category. */
+ * what the system or device has free; the message names the largest category. */
 ohm_status ohm_arena_reserve(ohm_arena *arena);
 void *ohm_arena_at(const ohm_arena *arena, int id);              /* 64-byte aligned; NULL for 0 bytes */
 void ohm_arena_tick(ohm_arena *arena, int tick);                 /* where the step is: moves `current` */

@@ -1,12 +1,67 @@
 #include "host/backend.h"
 
-#include "host/config.h"
+#include <stdio.h>
 
-ohm_status ohm_backend_find(const ohm_backend **backend, int device)
+/* Absent where the build has no CUDA part. */
+extern const ohm_backend ohm_backend_cuda __attribute__((weak));
+
+static ohm_status on_cpu(const ohm_backend **backend, const ohm_config *config)
 {
-    if (device == OHM_DEVICE_CUDA)
+    *backend = &ohm_backend_cpu;
+    if (config->train.gemm != OHM_GEMM_FP32)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "train.gemm: the CPU multiplies in fp32 alone; set train.gemm: fp32, or "
+                        "device: cuda");
+    return OHM_OK;
+}
+
+ohm_status ohm_backend_find(const ohm_backend **backend, const ohm_config *config)
+{
+    const int wanted = config->device.kind, automatic = wanted == OHM_DEVICE_AUTO;
+    const int built = &ohm_backend_cuda != NULL;
+    if (wanted == OHM_DEVICE_CPU ||
+        (automatic && (!built || config->hardware_enabled ||
+                       !ohm_backend_cuda.usable(ohm_backend_index(config), 1))))
+        return on_cpu(backend, config);
+    if (!built)
         return OHM_FAIL(OHM_ERR_UNSUPPORTED,
                         "device cuda: this build has no CUDA backend; set device: cpu");
-    *backend = &ohm_backend_cpu;
+    if (config->hardware_enabled)
+        return OHM_FAIL(
+            OHM_ERR_UNSUPPORTED,
+            "device cuda: layers on a chip run on the CPU alone so far; set device: cpu, "
+            "or hardware: none");
+    *backend = &ohm_backend_cuda;
+    return OHM_OK;
+}
+
+void ohm_backend_list(char *text, size_t room)
+{
+    char name[256];
+    size_t bytes, used = (size_t)snprintf(text, room, "cpu");
+    if (&ohm_backend_cuda == NULL) {
+        snprintf(text, room, "cpu; cuda is not built");
+        return;
+    }
+    int index = 0;
+    for (; used < room && ohm_backend_cuda.describe(name, sizeof name, &bytes, index) == OHM_OK;
+         index++)
+        used += (size_t)snprintf(text + used, room - used, "; cuda:%d %s, %.0f GiB", index, name,
+                                 (double)bytes / (1 << 30));
+    if (index == 0)
+        snprintf(text, room, "cpu; %s", ohm_error_text());
+}
+
+ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const ohm_config *config)
+{
+    const ohm_backend *backend;
+    char name[256];
+    *bytes = 0;
+    OHM_TRY(ohm_backend_find(&backend, config));
+    snprintf(text, room, "%s", backend->name);
+    if (!backend->describe)
+        return OHM_OK;
+    OHM_TRY(backend->describe(name, sizeof name, bytes, ohm_backend_index(config)));
+    snprintf(text, room, "%s:%d, %s", backend->name, ohm_backend_index(config), name);
     return OHM_OK;
 }

@@ -53,18 +53,30 @@ static int all_finite(const float *x, size_t count)
     return 1;
 }
 
-static ohm_status store(ohm_safetensors *file, const char *name, const ohm_parameter *parameter, float *from)
+/* Room for a convolution's weights in memory order; NULL is enough for all others. */
+static ohm_status make_room(float **room, const ohm_parameter *parameter)
 {
-    if (!all_finite(from, parameter->count))
-        return OHM_FAIL(OHM_ERR_DATA,
-                        "%s is no longer finite: training has diverged; go back to the last checkpoint and lower train.lr "
-                        "or set train.clip_norm", name);
-    float *data = ohm_safetensors_find(file, name)->data;
-    if (parameter->conv)
-        transpose_conv(data, from, parameter->shape, 1);
-    else if (parameter->count)
-        memcpy(data, from, parameter->count * sizeof *data);
+    *room = parameter->conv ? malloc(parameter->count * sizeof **room + 1) : NULL;
+    if (parameter->conv && !*room)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory to turn %s", parameter->name);
     return OHM_OK;
+}
+
+static ohm_status store(ohm_safetensors *file, const char *name, const ohm_network *network, const ohm_parameter *parameter,
+                        const float *from)
+{
+    float *room, *data = ohm_safetensors_find(file, name)->data;
+    OHM_TRY(make_room(&room, parameter));
+    float *memory = room ? room : data;
+    ohm_status status = ohm_network_read(network, memory, from, parameter->count);
+    if (status == OHM_OK && !all_finite(memory, parameter->count))
+        status = OHM_FAIL(OHM_ERR_DATA,
+                          "%s is no longer finite: training has diverged; go back to the last checkpoint and lower train.lr "
+                          "or set train.clip_norm", name);
+    else if (status == OHM_OK && room)
+        transpose_conv(data, room, parameter->shape, 1);
+    free(room);
+    return status;
 }
 
 static int fits(const ohm_safetensor *tensor, const ohm_parameter *parameter)
@@ -77,9 +89,10 @@ static int fits(const ohm_safetensor *tensor, const ohm_parameter *parameter)
     return same;
 }
 
-static ohm_status restore(const ohm_safetensor *tensor, const ohm_parameter *parameter, float *to, const char *path)
+static ohm_status restore(const ohm_safetensor *tensor, const ohm_network *network, const ohm_parameter *parameter, float *to,
+                          const char *path)
 {
-    float *data = tensor->data;
+    float *data = tensor->data, *room;
     float *aligned = NULL;
     if ((uintptr_t)data % sizeof *data) { /* a file that others laid out */
         aligned = malloc(tensor->bytes);
@@ -87,13 +100,14 @@ static ohm_status restore(const ohm_safetensor *tensor, const ohm_parameter *par
             return OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory for tensor '%s'", path, tensor->name);
         data = memcpy(aligned, tensor->data, tensor->bytes);
     }
-    ohm_status status = OHM_OK;
-    if (!all_finite(data, tensor->count))
+    ohm_status status = make_room(&room, parameter);
+    if (status == OHM_OK && !all_finite(data, tensor->count))
         status = OHM_FAIL(OHM_ERR_DATA, "%s: tensor '%s' holds NaN or infinity; use an earlier checkpoint", path, tensor->name);
-    else if (parameter->conv)
-        transpose_conv(data, to, parameter->shape, 0);
-    else if (tensor->count)
-        memcpy(to, data, tensor->bytes);
+    if (status == OHM_OK && room)
+        transpose_conv(data, room, parameter->shape, 0);
+    if (status == OHM_OK)
+        status = ohm_network_write(network, to, room ? room : data, parameter->count);
+    free(room);
     free(aligned);
     return status;
 }
@@ -167,7 +181,7 @@ ohm_status ohm_checkpoint_save(const char *path, ohm_network *network, const ohm
     ohm_status status = parts ? make_file(&file, parts, count, network, config, state)
                               : OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory for a checkpoint", path);
     for (int i = 0; i < count && status == OHM_OK; i++)
-        status = store(file, parts[i].name, parts[i].parameter, parts[i].data);
+        status = store(file, parts[i].name, network, parts[i].parameter, parts[i].data);
     if (status == OHM_OK)
         status = ohm_safetensors_write(file, path);
     ohm_safetensors_destroy(file);
@@ -230,7 +244,7 @@ static ohm_status load_all(const ohm_safetensors *file, ohm_network *network, oh
         if (!tensor || !fits(tensor, parts[i].parameter))
             status = no_match(path, parts[i].name, tensor);
         else
-            status = restore(tensor, parts[i].parameter, parts[i].data, path);
+            status = restore(tensor, network, parts[i].parameter, parts[i].data, path);
     }
     free(parts);
     if (status == OHM_OK && count != ohm_safetensors_count(file))
@@ -267,7 +281,7 @@ ohm_status ohm_checkpoint_load_weights(const char *path, ohm_network *network, i
     for (int i = 0; i < count && status == OHM_OK; i++) {
         const ohm_safetensor *tensor = ohm_safetensors_find(file, parameter[i].name);
         if (tensor && fits(tensor, &parameter[i]))
-            status = restore(tensor, &parameter[i], parameter[i].value, path);
+            status = restore(tensor, network, &parameter[i], parameter[i].value, path);
         else if (ohm_checkpoint_of_chip(parameter[i].name))
             *calibrated = 0;
         else

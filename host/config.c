@@ -15,8 +15,8 @@ static const ohm_option rows[] = {
     TEXT(name, "experiment", "what the run is called in reports"),
     INT64(seed, 0, 4294967295.0, "1", "", "seed of weights, order of images and noise"),
     INT(threads, 0, 1024, "0", "threads", "0 is one per core"),
-    CHOICE(device, "auto|cpu|cuda", "auto",
-           "where to compute; auto takes the best that this build and machine have"),
+    MODE(device, "auto|cpu|cuda:0:0:1023", 0, 0, "auto", "",
+         "where to compute; auto takes the best that this build and machine have; cuda:N is device N"),
 
     CHOICE(network.kind, "mlp|lenet5|vgg8|vgg11|resnet20|resnet18", "mlp", "the network"),
     INT(network.width, 1, 65536, "128", "units", "mlp: units of a hidden layer"),
@@ -66,6 +66,8 @@ INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs inste
     INT(train.keep, 2, 1e6, "2", "checkpoints", "older ones are removed"),
     BOOL(train.noisy_first, "true", "run the first layer on the chip too"),
     BOOL(train.noisy_last, "true", "run the last layer on the chip too"),
+    CHOICE(train.gemm, "fp32|tf32|bf16", "fp32",
+           "operands of a device's matrix products; sums are fp32"),
     INT64(train.workspace_mib, 1, 1 << 20, "256", "MiB",
           "bound of patches and simulator workspace"),
 

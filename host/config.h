@@ -21,7 +21,7 @@ typedef struct ohm_config {
     char name[OHM_NAME_BYTES];
     int64_t seed;                     /* 0 .. 2^32-1 */
     int threads;                      /* 0 = all cores */
-    int device;                       /* ohm_device_kind */
+    ohm_mode device;                  /* ohm_device_kind; cuda: which */
     struct { int kind; int width; int hidden_layers; } network; /* width: MLP hidden units; others ignore */
     struct {
         int kind;
@@ -47,6 +47,7 @@ typedef struct ohm_config {
         int eval_every, checkpoint_every, log_every; /* steps; 0 = only at the end */
         int keep;                     /* checkpoints kept, at least 2 */
         int noisy_first, noisy_last;  /* whether the first and last layer run on the chip too */
+        int gemm;                     /* ohm_gemm_precision */
         int64_t workspace_mib;        /* bound of patch and simulator workspace */
     } train;
     struct { int chips, batch; } eval; /* chip instances, images per batch */

@@ -21,7 +21,7 @@ static int is_range(const char *name)
     return ohm_checkpoint_of_chip(name) && !strstr(name, ".column_scale");
 }
 
-/* Copies the chip's ranges into or out of `store`; returns their number. */
+/* Copies the chip's ranges, which are in host memory as chips run on the CPU, into or out of `store`; returns their number. */
 static size_t exchange_ranges(ohm_network *network, float *store, int restore)
 {
     int count;
@@ -128,7 +128,8 @@ ohm_status ohm_evaluator_copy(ohm_evaluator *evaluator, ohm_network *trained, in
     for (int i = 0; i < count; i++) {
         const ohm_parameter *source = find_parameter(from, from_count, to[i].name);
         if (source && source->count == to[i].count)
-            memcpy(to[i].value, source->value, source->count * sizeof *source->value);
+            OHM_TRY(ohm_network_transfer(evaluator->network, to[i].value, trained, source->value,
+                                         source->count));
         else if (ohm_checkpoint_of_chip(to[i].name))
             *calibrated = 0;
         else

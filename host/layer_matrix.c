@@ -23,15 +23,15 @@ void ohm_matrix_clean(ohm_network *network, ohm_layer *layer, int images)
     const float *scale = ohm_layer_value_of(network, layer, OHM_ROLE_COLUMN_SCALE);
     size_t rows = rows_of(layer, images), n = (size_t)layer->out;
     ohm_trace_kernel(network->trace, "gemm");
-    backend->conv_forward(y, x, w, scale ? NULL : bias, &layer->conv, images, workspace,
-                          layer->forward_floats);
+    backend->conv_forward(network->device, y, x, w, scale ? NULL : bias, &layer->conv, images,
+                          workspace, layer->forward_floats);
     ohm_trace_end(network->trace);
     if (!scale)
         return;
     ohm_trace_kernel(network->trace, "rescale");
-    backend->scale_columns(y, y, scale, rows, n);
+    backend->scale_columns(network->device, y, y, scale, rows, n);
     if (bias)
-        backend->add_row(y, bias, rows, n);
+        backend->add_row(network->device, y, bias, rows, n);
     ohm_trace_end(network->trace);
 }
 
@@ -57,7 +57,8 @@ static void bias_gradient(ohm_network *network, const ohm_layer *layer, const fl
     float *db = ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS);
     double *partial = ohm_arena_at(network->arena, layer->backward_workspace);
     if (db)
-        network->backend->sum_columns(db, dy, rows_of(layer, images), (size_t)layer->out, partial);
+        network->backend->sum_columns(network->device, db, dy, rows_of(layer, images),
+                                      (size_t)layer->out, partial);
 }
 
 /* dw, and with a learned output scale its gradient; dy becomes the gradient of x wᵀ. */
@@ -69,17 +70,19 @@ static void weight_gradient(ohm_network *network, const ohm_layer *layer, float 
     float *dw = ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT);
     float *workspace = ohm_network_at(network, layer->backward_workspace);
     if (!scale) {
-        backend->conv_weight(dw, dy, x, &layer->conv, images, workspace, layer->backward_floats);
+        backend->conv_weight(network->device, dw, dy, x, &layer->conv, images, workspace,
+                             layer->backward_floats);
         return;
     }
     size_t count = weight_count(layer), n = (size_t)layer->out;
-    backend->fill(workspace, 0.0f, count);
-    backend->conv_weight(workspace, dy, x, &layer->conv, images, workspace + count,
+    backend->fill(network->device, workspace, 0.0f, count);
+    backend->conv_weight(network->device, workspace, dy, x, &layer->conv, images, workspace + count,
                          layer->backward_floats - count);
-    backend->scale_gradient(ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dw,
+    backend->scale_gradient(network->device,
+                            ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dw,
                             workspace, ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), scale,
                             n, (size_t)ohm_conv_k(&layer->conv));
-    backend->scale_columns(dy, dy, scale, rows_of(layer, images), n);
+    backend->scale_columns(network->device, dy, dy, scale, rows_of(layer, images), n);
 }
 
 static void x_gradient(ohm_network *network, const ohm_layer *layer, float *dx, int accumulate,
@@ -87,8 +90,9 @@ static void x_gradient(ohm_network *network, const ohm_layer *layer, float *dx, 
 {
     ohm_trace_kernel(network->trace, "input_gradient");
     network->backend->conv_input(
-        dx, dy, ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), &layer->conv, images,
-        accumulate, ohm_network_at(network, layer->backward_workspace), layer->backward_floats);
+        network->device, dx, dy, ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), &layer->conv,
+        images, accumulate, ohm_network_at(network, layer->backward_workspace),
+        layer->backward_floats);
     ohm_trace_end(network->trace);
 }
 
@@ -96,11 +100,11 @@ static void x_gradient(ohm_network *network, const ohm_layer *layer, float *dx, 
 static void range_gradient(ohm_network *network, const ohm_layer *layer, const float *dx,
                            int images)
 {
-    network->backend->range_gradient(ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE), dx,
-                                     ohm_network_value(network, layer->desc.input),
-                                     ohm_layer_value_of(network, layer, OHM_ROLE_X_RANGE)[0],
-                                     (size_t)images * layer->in_floats,
-                                     ohm_arena_at(network->arena, layer->backward_workspace));
+    network->backend->range_gradient(
+        network->device, ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE), dx,
+        ohm_network_value(network, layer->desc.input),
+        ohm_layer_value_of(network, layer, OHM_ROLE_X_RANGE), (size_t)images * layer->in_floats,
+        ohm_arena_at(network->arena, layer->backward_workspace));
 }
 
 ohm_status ohm_matrix_backward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
@@ -132,7 +136,8 @@ ohm_status ohm_matrix_backward(ohm_network *network, ohm_layer *layer, const ohm
     ohm_trace_kernel(trace, "range_gradient");
     range_gradient(network, layer, own, pass->images);
     if (dx && own != dx)
-        network->backend->add(dx, dx, own, (size_t)pass->images * layer->in_floats);
+        network->backend->add(network->device, dx, dx, own,
+                              (size_t)pass->images * layer->in_floats);
     ohm_trace_end(trace);
     return OHM_OK;
 }
@@ -164,12 +169,11 @@ static int threads_within(const ohm_network *network, const ohm_layer *layer)
     int threads =
         network->config.threads > 0 ? network->config.threads : network->backend->threads();
     size_t bound = (size_t)network->config.train.workspace_mib << 18;
-    while (threads > 1 &&
-           larger(network->backend->conv_forward_floats(&layer->conv, network->options.max_batch,
-                                                        threads),
-                  network->options.training && has_clean_backward(network, layer)
-                      ? backward_floats(network, layer, threads)
-                      : 0) > bound)
+    while (threads > 1 && larger(network->backend->conv_forward_floats(
+                                     &layer->conv, network->options.max_batch, threads),
+                                 network->options.training && has_clean_backward(network, layer)
+                                     ? backward_floats(network, layer, threads)
+                                     : 0) > bound)
         threads--;
     return threads;
 }

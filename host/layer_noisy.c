@@ -54,7 +54,7 @@ static const float *chunk_x(const ohm_network *network, const ohm_layer *layer, 
     if (!c->patches)
         return c->x + row * (size_t)c->k;
     ohm_trace_kernel(network->trace, "patches");
-    network->backend->patches(c->patches, c->x, &layer->conv, row, some);
+    network->backend->patches(network->device, c->patches, c->x, &layer->conv, row, some);
     ohm_trace_end(network->trace);
     return c->patches;
 }
@@ -63,7 +63,8 @@ static const uint8_t *chunk_codes(const ohm_network *network, const ohm_layer *l
                                   const chunks *c, size_t row, int some)
 {
     ohm_trace_kernel(network->trace, "patches");
-    network->backend->patches_of_codes(c->code_patches, c->codes, c->zero, &layer->conv, row, some);
+    network->backend->patches_of_codes(network->device, c->code_patches, c->codes, c->zero,
+                                       &layer->conv, row, some);
     ohm_trace_end(network->trace);
     return c->code_patches;
 }
@@ -112,7 +113,7 @@ static ohm_status noisy_rows(ohm_network *network, ohm_layer *layer, const chunk
         if (!noisy_y)
             continue;
         ohm_trace_kernel(network->trace, "straight_through");
-        network->backend->straight_through(y + row * n, noisy_y,
+        network->backend->straight_through(network->device, y + row * n, noisy_y,
                                            (size_t)chunk_size(layer, c, row) * n);
         ohm_trace_end(network->trace);
     }
@@ -201,7 +202,7 @@ static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const c
     if (!dx || straight)
         return OHM_OK;
     ohm_trace_kernel(network->trace, "scatter");
-    network->backend->scatter(dx, dpatches, &layer->conv, row, some);
+    network->backend->scatter(network->device, dx, dpatches, &layer->conv, row, some);
     ohm_trace_end(network->trace);
     return OHM_OK;
 }
@@ -218,7 +219,7 @@ ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, cons
     float *dx = ohm_network_gradient(network, layer->desc.input);
     if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches) {
         ohm_trace_kernel(network->trace, "scatter");
-        network->backend->fill(dx, 0.0f, (size_t)pass->images * layer->in_floats);
+        network->backend->fill(network->device, dx, 0.0f, (size_t)pass->images * layer->in_floats);
         ohm_trace_end(network->trace);
     }
     ohm_status status = OHM_OK;

@@ -43,12 +43,12 @@ ohm_status ohm_norm_forward(ohm_network *network, ohm_layer *layer, const ohm_pa
     size_t rows = norm_rows(layer, pass->images), channels = (size_t)layer->out;
     double momentum = network->recomputing ? 0.0 : NORM_MOMENTUM; /* the statistics have moved */
     if (pass->training)
-        backend->batch_norm_train(y, ohm_network_at(network, layer->now.saved), mean, variance, x,
-                                  gamma, beta, rows, channels, momentum, NORM_EPSILON,
-                                  workspace);
+        backend->batch_norm_train(network->device, y, ohm_network_at(network, layer->now.saved),
+                                  mean, variance, x, gamma, beta, rows, channels, momentum,
+                                  NORM_EPSILON, workspace);
     else
-        backend->batch_norm_infer(y, x, gamma, beta, mean, variance, rows, channels, NORM_EPSILON,
-                                  workspace);
+        backend->batch_norm_infer(network->device, y, x, gamma, beta, mean, variance, rows,
+                                  channels, NORM_EPSILON, workspace);
     return OHM_OK;
 }
 
@@ -59,7 +59,7 @@ ohm_status ohm_norm_backward(ohm_network *network, ohm_layer *layer, const ohm_p
     if (!dx) /* images need no gradient, but gamma and beta do */
         dx = ohm_network_gradient(network, layer->index);
     network->backend->batch_norm_backward(
-        dx, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
+        network->device, dx, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS), dy,
         ohm_network_value(network, layer->desc.input), ohm_network_at(network, layer->now.saved),
         ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT), norm_rows(layer, pass->images),
@@ -86,9 +86,9 @@ static uint8_t *winners(const ohm_network *network, const ohm_layer *layer)
 
 static ohm_status max_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
-    network->backend->max_pool(ohm_network_value(network, layer->index), winners(network, layer),
-                               ohm_network_value(network, layer->desc.input), &layer->pool,
-                               pass->images);
+    network->backend->max_pool(
+        network->device, ohm_network_value(network, layer->index), winners(network, layer),
+        ohm_network_value(network, layer->desc.input), &layer->pool, pass->images);
     return OHM_OK;
 }
 
@@ -96,7 +96,8 @@ static ohm_status max_backward(ohm_network *network, ohm_layer *layer, const ohm
 {
     float *dx = ohm_network_gradient(network, layer->desc.input);
     if (dx)
-        network->backend->max_pool_backward(dx, ohm_network_gradient(network, layer->index),
+        network->backend->max_pool_backward(network->device, dx,
+                                            ohm_network_gradient(network, layer->index),
                                             winners(network, layer), &layer->pool, pass->images,
                                             layer->route == OHM_GRADIENT_ACCUMULATE);
     return OHM_OK;
@@ -104,7 +105,7 @@ static ohm_status max_backward(ohm_network *network, ohm_layer *layer, const ohm
 
 static ohm_status avg_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
-    network->backend->avg_pool(ohm_network_value(network, layer->index),
+    network->backend->avg_pool(network->device, ohm_network_value(network, layer->index),
                                ohm_network_value(network, layer->desc.input), &layer->pool,
                                pass->images);
     return OHM_OK;
@@ -114,9 +115,9 @@ static ohm_status avg_backward(ohm_network *network, ohm_layer *layer, const ohm
 {
     float *dx = ohm_network_gradient(network, layer->desc.input);
     if (dx)
-        network->backend->avg_pool_backward(dx, ohm_network_gradient(network, layer->index),
-                                            &layer->pool, pass->images,
-                                            layer->route == OHM_GRADIENT_ACCUMULATE);
+        network->backend->avg_pool_backward(
+            network->device, dx, ohm_network_gradient(network, layer->index), &layer->pool,
+            pass->images, layer->route == OHM_GRADIENT_ACCUMULATE);
     return OHM_OK;
 }
 
@@ -124,7 +125,7 @@ static ohm_status avg_backward(ohm_network *network, ohm_layer *layer, const ohm
 
 static ohm_status relu_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
-    network->backend->relu(ohm_network_value(network, layer->index),
+    network->backend->relu(network->device, ohm_network_value(network, layer->index),
                            ohm_network_value(network, layer->desc.input),
                            ohm_layer_out_count(layer, pass->images));
     return OHM_OK;
@@ -134,18 +135,19 @@ static ohm_status relu_backward(ohm_network *network, ohm_layer *layer, const oh
 {
     float *dx = ohm_network_gradient(network, layer->desc.input);
     if (dx)
-        network->backend->relu_backward(dx, ohm_network_gradient(network, layer->index),
-                                        ohm_network_value(network, layer->index),
-                                        ohm_layer_out_count(layer, pass->images),
-                                        layer->route == OHM_GRADIENT_ACCUMULATE);
+        network->backend->relu_backward(
+            network->device, dx, ohm_network_gradient(network, layer->index),
+            ohm_network_value(network, layer->index), ohm_layer_out_count(layer, pass->images),
+            layer->route == OHM_GRADIENT_ACCUMULATE);
     return OHM_OK;
 }
 
 static ohm_status add_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
-    network->backend->add(
-        ohm_network_value(network, layer->index), ohm_network_value(network, layer->desc.input),
-        ohm_network_value(network, layer->desc.other), ohm_layer_out_count(layer, pass->images));
+    network->backend->add(network->device, ohm_network_value(network, layer->index),
+                          ohm_network_value(network, layer->desc.input),
+                          ohm_network_value(network, layer->desc.other),
+                          ohm_layer_out_count(layer, pass->images));
     return OHM_OK;
 }
 
@@ -156,9 +158,9 @@ static void pass_on(ohm_network *network, const ohm_layer *layer, int operand,
     float *dx = ohm_network_gradient(network, operand);
     size_t count = ohm_layer_out_count(layer, images);
     if (route == OHM_GRADIENT_WRITE)
-        network->backend->copy(dx, dy, count);
+        network->backend->copy(network->device, dx, dy, count);
     else if (route == OHM_GRADIENT_ACCUMULATE)
-        network->backend->add(dx, dx, dy, count);
+        network->backend->add(network->device, dx, dx, dy, count);
 }
 
 static ohm_status add_backward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)

@@ -76,7 +76,7 @@ static ohm_status describe(ohm_network *network, const ohm_architecture *archite
     if (options->max_batch < 1)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "a network for %d images; give at least 1",
                         options->max_batch);
-    OHM_TRY(ohm_backend_find(&network->backend, config->device));
+    OHM_TRY(ohm_backend_find(&network->backend, config));
     network->threads = network->backend->threads();
     OHM_TRY(ohm_network_shapes(network));
     OHM_TRY(make_chips(network));
@@ -102,15 +102,18 @@ ohm_status ohm_network_create(ohm_network **network, const ohm_architecture *arc
     OHM_TRY(allocate(network));
     ohm_status status = describe(*network, architecture, config, options);
     if (status == OHM_OK)
+        status = ohm_network_open(*network);
+    if (status == OHM_OK)
         status = ohm_arena_reserve((*network)->arena);
+    if (status == OHM_OK) {
+        ohm_network_bind_parameters(*network);
+        status = ohm_network_initialise(*network);
+    }
     if (status != OHM_OK) {
         ohm_network_destroy(*network);
         *network = NULL;
-        return status;
     }
-    ohm_network_bind_parameters(*network);
-    ohm_network_initialise(*network);
-    return OHM_OK;
+    return status;
 }
 
 ohm_status ohm_network_plan_memory(ohm_memory *memory, const ohm_architecture *architecture,
@@ -132,6 +135,7 @@ void ohm_network_destroy(ohm_network *network)
     for (int i = 0; i < OHM_LAYERS_MAX; i++)
         ohm_noisy_destroy(network->layer[i].noisy);
     ohm_arena_destroy(network->arena);
+    ohm_network_close(network);
     free(network->parameter);
     free(network->parameter_name);
     free(network->parameter_ids);
@@ -160,6 +164,8 @@ static ohm_status check_pass(const ohm_network *network, const ohm_pass *pass)
 static ohm_status finish_layer(const ohm_network *network, const ohm_layer *layer,
                                ohm_status status)
 {
+    if (status == OHM_OK)
+        status = ohm_network_status(network);
     if (status == OHM_OK && network->options.checked)
         status = ohm_arena_check(network->arena);
     return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "layer %s", layer->desc.name);
@@ -191,6 +197,11 @@ static ohm_status run_layer(ohm_network *network, ohm_layer *layer, const ohm_pa
                : way == RUN_AGAIN ? layer->again_tick
                                   : layer->index,
         depth = ohm_trace_depth(trace);
+    ohm_network_mark(network,
+                     backward           ? "backward"
+                     : way == RUN_AGAIN ? "recompute"
+                                        : "forward",
+                     layer->desc.name);
     ohm_arena_tick(network->arena, tick);
     ohm_trace_begin(trace, OHM_TRACE_LAYER, layer->desc.name, tick);
     if (kernel)
@@ -207,6 +218,8 @@ ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass)
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "forward", -1);
     for (int i = 0; i < network->count; i++)
         network->layer[i].now = network->layer[i].first;
+    ohm_network_mark(network, "forward", NULL);
+    ohm_network_upload(network, pass->images);
     for (int i = 0; i < network->count && status == OHM_OK; i++)
         status = run_layer(network, &network->layer[i], pass, RUN_FORWARD);
     ohm_trace_end(network->trace);
@@ -218,7 +231,8 @@ ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batc
 {
     OHM_TRY(check_pass(network, pass));
     int classes = network->architecture.classes;
-    const int32_t *labels = ohm_network_labels(network);
+    const int32_t *labels = ohm_network_pass_labels(network);
+    ohm_step_totals *totals = ohm_network_totals_at(network);
     for (int i = 0; i < pass->images; i++)
         if (labels[i] < 0 || labels[i] >= classes)
             return OHM_FAIL(OHM_ERR_DATA, "label %d of image %d is outside 0..%d", (int)labels[i],
@@ -230,13 +244,19 @@ ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batc
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "loss", network->count);
     ohm_trace_kernel(network->trace, "softmax_loss");
     float *gradient = pass->training ? ohm_network_gradient(network, network->count - 1) : NULL;
-    *loss_sum = network->backend->softmax_loss(
-        gradient, correct, ohm_network_logits(network), labels, pass->images, classes,
-        network->config.train.label_smoothing, pass->training ? 1.0 / batch_total : 1.0,
-        ohm_arena_at(network->arena, network->row_loss));
+    ohm_network_mark(network, "loss", NULL);
+    if (loss_sum)
+        network->backend->fill(network->device, (float *)totals, 0.0f,
+                               sizeof *totals / sizeof(float));
+    network->backend->softmax_loss(network->device, totals, gradient, ohm_network_logits(network),
+                                   ohm_arena_at(network->arena, network->labels), pass->images,
+                                   classes, network->config.train.label_smoothing,
+                                   pass->training ? 1.0 / batch_total : 1.0,
+                                   ohm_arena_at(network->arena, network->row_loss));
     ohm_trace_end(network->trace);
     ohm_trace_end(network->trace);
-    return OHM_OK;
+    OHM_TRY(ohm_network_status(network));
+    return loss_sum ? ohm_network_totals(network, loss_sum, correct) : OHM_OK;
 }
 
 /* Layers first .. end - 1 again, from the same inputs, ranges and draws, keeping what backward needs. */
@@ -276,16 +296,6 @@ ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass)
 }
 
 /* ---- looking ------------------------------------------------------------------------------- */
-
-float *ohm_network_images(ohm_network *network)
-{
-    return ohm_network_at(network, network->images);
-}
-
-int32_t *ohm_network_labels(ohm_network *network)
-{
-    return ohm_arena_at(network->arena, network->labels);
-}
 
 const float *ohm_network_logits(const ohm_network *network)
 {

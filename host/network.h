@@ -45,7 +45,8 @@ typedef struct {
     int rank;
     int64_t shape[4];      /* conv weights: [N, KH, KW, C] in memory */
     size_t count;
-    float *value, *gradient, *moment1, *moment2; /* gradient and moments NULL where not planned */
+    float *value, *gradient, *moment1, *moment2; /* gradient and moments NULL where not planned; in the
+                                                  * backend's memory: ohm_network_read, ohm_network_write */
     int decays;            /* weight decay applies (not to biases, norms, ranges) */
     int trainable;         /* 0: a buffer (batch-norm statistics, chip ranges): kept in checkpoints, not optimised */
     int conv;              /* 1: rank-4 convolution weight, written to checkpoints as [N, C, KH, KW] */
@@ -69,18 +70,45 @@ void ohm_network_destroy(ohm_network *network);
 /* The plan alone, without reserving: what training would need. */
 ohm_status ohm_network_plan_memory(ohm_memory *memory, const ohm_architecture *architecture, const ohm_config *config, const ohm_network_options *options);
 
-float *ohm_network_images(ohm_network *network);     /* [max_batch, height, width, channels], filled by the caller */
-int32_t *ohm_network_labels(ohm_network *network);   /* [max_batch] */
+/* Where the caller puts the images [max_batch, height, width, channels] and labels [max_batch] of the
+ * next forward pass, in host memory. Ask before each: a device may still be reading the last one's. */
+float *ohm_network_images(ohm_network *network);
+int32_t *ohm_network_labels(ohm_network *network);
+/* A device's passes of one step each take theirs from a slot of their own, so that all can be filled
+ * ahead; the CPU has one slot. The next images, labels and forward are about slot `slot`. */
+int ohm_network_slots(const ohm_network *network);
+void ohm_network_use_slot(ohm_network *network, int slot);
 ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass);
-const float *ohm_network_logits(const ohm_network *network); /* [images, classes], until the next forward */
-/* Mean loss over the images and number of right answers; in training mode also starts the backward pass:
- * the loss gradient is divided by batch_total, so that micro-batches add up to the one-shot batch. */
+/* [images, classes], until the next forward; in the backend's memory (ohm_network_read) */
+const float *ohm_network_logits(const ohm_network *network);
+/* Sum of the losses over the images and number of right answers; in training mode also starts the backward
+ * pass: the loss gradient is divided by batch_total, so that micro-batches add up to the one-shot batch.
+ * loss_sum NULL (with correct): nothing is waited for, they are added to ohm_network_totals instead. */
 ohm_status ohm_network_loss(ohm_network *network, const ohm_pass *pass, int batch_total, double *loss_sum, int *correct);
 /* Adds to the gradients. */
 ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass);
 void ohm_network_zero_gradients(ohm_network *network);
-/* One optimiser step (step counts from 0), with weight decay, clipping and lr as given. */
+/* One optimiser step (step counts from 0), with weight decay, clipping and lr as given. Where the losses
+ * of the step are no number, the weights stay as they are. */
 ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step);
+/* Sum of the losses and right answers since ohm_network_zero_gradients. Waits for a device. */
+ohm_status ohm_network_totals(ohm_network *network, double *loss_sum, int *correct);
+
+/* A device records the second step of a network, from zeroing the gradients to the update, as a graph, and repeats
+ * it: *done = 1, the step with this lr and number is queued from the images in the slots. The CPU, a
+ * network with checks and a first step: *done = 0, nothing happened. */
+ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int *done);
+/* Around the calls of one step. Between them a device that records runs nothing; `record_end` queues it, or,
+ * after a failure `status`, drops it and returns that. */
+ohm_status ohm_network_record_begin(ohm_network *network);
+ohm_status ohm_network_record_end(ohm_network *network, ohm_status status);
+
+/* host[count] = the backend's numbers, and back; waits. On the CPU a copy. */
+ohm_status ohm_network_read(const ohm_network *network, float *host, const float *from, size_t count);
+ohm_status ohm_network_write(const ohm_network *network, float *to, const float *host, size_t count);
+/* to[count] of one network's memory = from[count] of another's; both were given by ohm_network_parameters. */
+ohm_status ohm_network_transfer(const ohm_network *network, float *to, const ohm_network *source, const float *from, size_t count);
+const char *ohm_network_device(const ohm_network *network); /* "cpu", "cuda" */
 
 ohm_parameter *ohm_network_parameters(ohm_network *network, int *count); /* trainable and buffers, in layer order */
 /* Every parameter and buffer of `from`; both must be of the same architecture and hardware. */

@@ -63,11 +63,25 @@ typedef struct {
     int programmed; /* mode full: the forward pass left a programmed chip for backward */
 } ohm_layer;
 
+/* What the host and a device exchange, page-locked; nothing on the CPU, where it is the arena's. A
+ * slot holds the images and labels of one pass. */
+typedef struct {
+    void *block;
+    ohm_step_totals *totals;
+    ohm_step_numbers *numbers;
+    float *images;   /* [slots][max_batch, pixels] */
+    int32_t *labels; /* [slots][max_batch] */
+    int slots, slot; /* there are; that the next pass takes its images from */
+    int queued;      /* slots 0 .. queued-1 may still be read by uploads */
+    int stepped;     /* a whole step has run: what a device prepares at first use is prepared */
+} ohm_host_side;
+
 struct ohm_network {
     ohm_architecture architecture;
     ohm_config config;
     ohm_network_options options;
     const ohm_backend *backend;
+    ohm_device *device; /* NULL: the CPU, or a plan alone */
     ohm_arena *arena;
     ohm_trace *trace; /* not owned; NULL: none */
     ohm_layer layer[OHM_LAYERS_MAX];
@@ -77,6 +91,8 @@ struct ohm_network {
     int segments, recomputing;                   /* network_segments.c; a recomputation runs */
     int update_tick;
     int images, labels, row_loss, norm_partials; /* arena ids */
+    int totals, numbers;                         /* ohm_step_totals, ohm_step_numbers */
+    ohm_host_side host;
 
     ohm_parameter *parameter;
     char (*parameter_name)[64];
@@ -99,7 +115,20 @@ ohm_status ohm_network_buffer(ohm_network *network, int *id, const char *layer, 
 ohm_status ohm_network_list_parameters(ohm_network *network);
 ohm_status ohm_network_plan_parameters(ohm_network *network);
 void ohm_network_bind_parameters(ohm_network *network);
-void ohm_network_initialise(ohm_network *network);
+ohm_status ohm_network_initialise(ohm_network *network);
+
+/* ---- network_host.c ---- */
+ohm_status ohm_network_open(ohm_network *network);
+void ohm_network_close(ohm_network *network);
+/* Queues the upload of the slot's images and labels. */
+void ohm_network_upload(ohm_network *network, int images);
+/* The labels of the pass at work, in host memory. */
+const int32_t *ohm_network_pass_labels(const ohm_network *network);
+ohm_step_totals *ohm_network_totals_at(const ohm_network *network); /* in the backend's memory */
+ohm_status ohm_network_set_numbers(ohm_network *network, double lr, int64_t step);
+/* The first failure on the backend so far. */
+ohm_status ohm_network_status(const ohm_network *network);
+void ohm_network_mark(const ohm_network *network, const char *phase, const char *layer);
 
 /* ---- layers ---- */
 typedef struct {

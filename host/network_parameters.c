@@ -158,39 +158,48 @@ static int feeds_relu(const ohm_network *network, const ohm_layer *layer)
 }
 
 /* He et al. 2015: deviation sqrt(2 / inputs) before a ReLU; the logits get sqrt(1 / inputs). */
-static void start_weight(ohm_network *network, const ohm_layer *layer)
+static ohm_status start_weight(ohm_network *network, const ohm_layer *layer)
 {
-    ohm_parameter *p = ohm_layer_parameter(network, layer, OHM_ROLE_WEIGHT);
+    const ohm_parameter *p = ohm_layer_parameter(network, layer, OHM_ROLE_WEIGHT);
     double gain = feeds_relu(network, layer) ? 2.0 : 1.0;
     float deviation = (float)sqrt(gain / ohm_conv_k(&layer->conv));
     ohm_stream stream = {.key = {(uint32_t)network->config.seed, 0},
                          .site = OHM_SITE_INIT_WEIGHTS,
                          .where = (uint32_t)layer->index,
                          .step = 0};
-    ohm_normals_exact(p->value, 0, p->count, &stream);
+    float *host = network->device ? malloc(p->count * sizeof *host) : p->value;
+    if (!host)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory to start %s", p->name);
+    ohm_normals_exact(host, 0, p->count, &stream);
     for (size_t i = 0; i < p->count; i++)
-        p->value[i] *= deviation;
+        host[i] *= deviation;
+    if (!network->device)
+        return OHM_OK;
+    ohm_status status = ohm_network_write(network, p->value, host, p->count);
+    free(host);
+    return status;
 }
 
 static void start_at(const ohm_network *network, const ohm_layer *layer, ohm_role role, float value)
 {
     const ohm_parameter *p = ohm_layer_parameter(network, layer, role);
     if (p)
-        network->backend->fill(p->value, value, p->count);
+        network->backend->fill(network->device, p->value, value, p->count);
 }
 
-void ohm_network_initialise(ohm_network *network)
+ohm_status ohm_network_initialise(ohm_network *network)
 {
     for (int i = 0; i < network->count; i++) {
         const ohm_layer *layer = &network->layer[i];
         if (ohm_layer_is_matrix(layer->desc.kind)) {
-            start_weight(network, layer);
+            OHM_TRY(start_weight(network, layer));
             start_at(network, layer, OHM_ROLE_COLUMN_SCALE, 1.0f);
         } else if (layer->desc.kind == OHM_LAYER_BATCH_NORM) {
             start_at(network, layer, OHM_ROLE_WEIGHT, 1.0f);
             start_at(network, layer, OHM_ROLE_VARIANCE, 1.0f);
         }
     }
+    return ohm_network_status(network);
 }
 
 /* ---- use ----------------------------------------------------------------------------------- */
@@ -217,47 +226,45 @@ ohm_status ohm_network_copy_parameters(ohm_network *to, const ohm_network *from)
                 a->name, a->count, b->name, b->count);
     }
     for (int i = 0; i < to->parameters; i++)
-        to->backend->copy(to->parameter[i].value, from->parameter[i].value, to->parameter[i].count);
+        OHM_TRY(ohm_network_transfer(to, to->parameter[i].value, from, from->parameter[i].value,
+                                     to->parameter[i].count));
     return OHM_OK;
 }
 
 void ohm_network_zero_gradients(ohm_network *network)
 {
     ohm_trace_kernel(network->trace, "zero_gradients");
+    ohm_network_mark(network, "zero_gradients", NULL);
+    network->backend->fill(network->device, (float *)ohm_network_totals_at(network), 0.0f,
+                           sizeof(ohm_step_totals) / sizeof(float));
     for (int i = 0; i < network->parameters; i++)
         if (network->parameter[i].gradient)
-            network->backend->fill(network->parameter[i].gradient, 0.0f,
+            network->backend->fill(network->device, network->parameter[i].gradient, 0.0f,
                                    network->parameter[i].count);
     ohm_trace_end(network->trace);
 }
 
 /* What the gradients are multiplied with so that their common norm is at most clip_norm. */
-static double clip_scale(ohm_network *network)
+static void decide(ohm_network *network)
 {
-    double limit = network->config.train.clip_norm, sum = 0.0;
-    if (limit <= 0.0)
-        return 1.0;
-    double *partial = ohm_arena_at(network->arena, network->norm_partials);
-    for (int i = 0; i < network->parameters; i++)
+    double limit = network->config.train.clip_norm;
+    ohm_step_totals *totals = ohm_network_totals_at(network);
+    for (int i = 0; i < network->parameters && limit > 0.0; i++)
         if (network->parameter[i].gradient)
-            sum += network->backend->sum_squares(network->parameter[i].gradient,
-                                                 network->parameter[i].count, partial);
-    double norm = sqrt(sum);
-    return norm > limit ? limit / norm : 1.0;
+            network->backend->sum_squares(network->device, totals, network->parameter[i].gradient,
+                                          network->parameter[i].count,
+                                          ohm_arena_at(network->arena, network->norm_partials));
+    network->backend->decide(network->device, totals, limit);
 }
 
-static ohm_optimiser_rule rule_of(const ohm_config *config, double lr, int64_t step, double scale)
+static ohm_optimiser_rule rule_of(const ohm_config *config)
 {
     return (ohm_optimiser_rule){
-        .lr = (float)lr,
-        .gradient_scale = (float)scale,
         .momentum = (float)config->train.momentum,
         .nesterov = config->train.nesterov,
         .beta1 = (float)config->train.beta1,
         .beta2 = (float)config->train.beta2,
         .epsilon = (float)config->train.epsilon,
-        .correction1 = (float)(1.0 - pow(config->train.beta1, (double)step + 1.0)),
-        .correction2 = (float)(1.0 - pow(config->train.beta2, (double)step + 1.0)),
     };
 }
 
@@ -270,7 +277,12 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
     ohm_arena_tick(network->arena, network->update_tick);
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "update", network->update_tick);
     ohm_trace_kernel(network->trace, "optimiser");
-    ohm_optimiser_rule rule = rule_of(config, lr, step, clip_scale(network));
+    ohm_network_mark(network, "update", NULL);
+    OHM_TRY(ohm_network_set_numbers(network, lr, step));
+    decide(network);
+    const ohm_step_numbers *numbers = ohm_arena_at(network->arena, network->numbers);
+    const ohm_step_totals *totals = ohm_network_totals_at(network);
+    ohm_optimiser_rule rule = rule_of(config);
     for (int i = 0; i < network->parameters; i++) {
         const ohm_parameter *p = &network->parameter[i];
         if (!p->gradient)
@@ -279,13 +291,15 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
         rule.decoupled = config->train.optimiser == OHM_OPTIMISER_ADAMW ? decay : 0.0f;
         rule.l2 = config->train.optimiser == OHM_OPTIMISER_ADAMW ? 0.0f : decay;
         if (config->train.optimiser == OHM_OPTIMISER_SGD)
-            network->backend->sgd(p->value, p->gradient, p->moment1, p->count, &rule);
+            network->backend->sgd(network->device, p->value, p->gradient, p->moment1, p->count,
+                                  &rule, numbers, totals);
         else
-            network->backend->adam(p->value, p->gradient, p->moment1, p->moment2, p->count, &rule);
+            network->backend->adam(network->device, p->value, p->gradient, p->moment1, p->moment2,
+                                   p->count, &rule, numbers, totals);
     }
     ohm_trace_end(network->trace);
     ohm_trace_end(network->trace);
-    return OHM_OK;
+    return ohm_network_status(network);
 }
 
 ohm_status ohm_network_set_hardware(ohm_network *network, const ohm_hardware *hardware)

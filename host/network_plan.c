@@ -393,6 +393,10 @@ static ohm_status plan_common(ohm_network *network)
                                0));
     OHM_TRY(ohm_network_buffer(network, &network->labels, "labels", "value",
                                batch * sizeof(int32_t), OHM_MEMORY_ACTIVATIONS, OHM_ALWAYS, 0));
+    OHM_TRY(ohm_network_buffer(network, &network->totals, "step", "totals", sizeof(ohm_step_totals),
+                               OHM_MEMORY_WORKSPACE, OHM_ALWAYS, 0));
+    OHM_TRY(ohm_network_buffer(network, &network->numbers, "step", "numbers",
+                               sizeof(ohm_step_numbers), OHM_MEMORY_WORKSPACE, OHM_ALWAYS, 0));
     return ohm_network_buffer(network, &network->row_loss, "loss", "rows", batch * sizeof(double),
                               OHM_MEMORY_WORKSPACE, network->count, network->count);
 }

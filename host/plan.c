@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/backend.h"
 #include "host/evaluate.h"
 #include "host/step.h"
 
@@ -42,6 +43,14 @@ size_t ohm_plan_physical(void)
     size_t all = pages > 0 && each > 0 ? (size_t)pages * (size_t)each : SIZE_MAX,
            group = group_limit();
     return group < all ? group : all;
+}
+
+ohm_status ohm_plan_limit(size_t *bytes, const ohm_config *config)
+{
+    char text[320];
+    OHM_TRY(ohm_backend_describe(text, sizeof text, bytes, config));
+    *bytes = *bytes ? *bytes : ohm_plan_physical();
+    return OHM_OK;
 }
 
 ohm_status ohm_plan_make(ohm_plan *plan, const ohm_architecture *architecture,

@@ -14,6 +14,9 @@ typedef struct {
 /* Bytes of memory that this machine, or the control group around it, has; SIZE_MAX when neither says. */
 size_t ohm_plan_physical(void);
 
+/* Bytes of the memory that the experiment's device works in. */
+ohm_status ohm_plan_limit(size_t *bytes, const ohm_config *config);
+
 /* What training in passes of `images` images reserves. evaluates = 1: and a network for eval.batch beside it. */
 ohm_status ohm_plan_make(ohm_plan *plan, const ohm_architecture *architecture, const ohm_config *config, int images, int evaluates);
 

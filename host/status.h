@@ -13,6 +13,7 @@ typedef enum {
     OHM_ERR_MEMORY,      /* does not fit */
     OHM_ERR_UNSUPPORTED, /* a backend, plug-in or mode lacks this operation */
     OHM_ERR_INTERRUPTED, /* stopped by a signal after a clean checkpoint */
+    OHM_ERR_DEVICE,      /* a device failed while it computed: what was on it is void */
 } ohm_status;
 
 ohm_status ohm_fail_at(const char *file, int line, ohm_status code, const char *format, ...)

@@ -17,32 +17,51 @@ ohm_pass ohm_step_pass(const ohm_config *config, int64_t step)
                                  .time_s = config->hardware.retention.time_s}};
 }
 
-static void fill(const ohm_step *s, int first, int images, int64_t step)
+static void fill(const ohm_step *s, int slot, int images, int64_t step)
 {
     ohm_trace_kernel(s->trace, "batch");
-    s->fill(s->context, first, images, step);
+    ohm_network_use_slot(s->network, slot);
+    s->fill(s->context, slot * images, images, step);
     ohm_trace_end(s->trace);
 }
 
-static ohm_status accumulate(const ohm_step *s, int64_t step, double *loss, int *correct)
+/* Everything from zero gradients to the update, nothing waited for. */
+static ohm_status queue(const ohm_step *s, int64_t step, double lr, int filled)
 {
     ohm_pass pass = ohm_step_pass(s->config, step);
     const int batch = s->config->train.batch;
-    double sum = 0;
-    *correct = 0;
     ohm_network_zero_gradients(s->network);
     for (int first = 0; first < batch; first += pass.images) {
-        double part;
-        int right;
-        fill(s, first, pass.images, step);
+        if (!filled)
+            fill(s, first / pass.images, pass.images, step);
+        ohm_network_use_slot(s->network, first / pass.images);
         pass.first_image = (uint64_t)first;
         OHM_TRY(ohm_network_forward(s->network, &pass));
-        OHM_TRY(ohm_network_loss(s->network, &pass, batch, &part, &right));
+        OHM_TRY(ohm_network_loss(s->network, &pass, batch, NULL, NULL));
         OHM_TRY(ohm_network_backward(s->network, &pass));
-        sum += part;
-        *correct += right;
     }
-    *loss = sum / batch;
+    return ohm_network_update(s->network, lr, step);
+}
+
+static ohm_status run(const ohm_step *s, int64_t step, double lr)
+{
+    const int images = ohm_step_images(s->config), passes = s->config->train.batch / images;
+    int done, ahead = ohm_network_slots(s->network) >= passes;
+    for (int slot = 0; slot < passes && ahead; slot++)
+        fill(s, slot, images, step);
+    OHM_TRY(ohm_network_replay(s->network, lr, step, &done));
+    if (done)
+        return OHM_OK;
+    OHM_TRY(ohm_network_record_begin(s->network));
+    return ohm_network_record_end(s->network, queue(s, step, lr, ahead));
+}
+
+/* The one place where the host waits for a device. */
+static ohm_status finish(const ohm_step *s, double *loss, int *correct)
+{
+    double sum;
+    OHM_TRY(ohm_network_totals(s->network, &sum, correct));
+    *loss = sum / s->config->train.batch;
     if (!isfinite(*loss))
         return OHM_FAIL(OHM_ERR_DATA,
                         "the loss is no number any more; lower train.lr or set train.clip_norm");
@@ -53,9 +72,9 @@ ohm_status ohm_step_run(const ohm_step *s, int64_t step, double lr, double *loss
 {
     int depth = ohm_trace_depth(s->trace);
     ohm_trace_begin(s->trace, OHM_TRACE_STEP, s->name ? s->name : "step", -1);
-    ohm_status status = accumulate(s, step, loss, correct);
+    ohm_status status = run(s, step, lr);
     if (status == OHM_OK)
-        status = ohm_network_update(s->network, lr, step);
+        status = finish(s, loss, correct);
     ohm_trace_unwind(s->trace, depth);
     return status;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend.h"
 #include "host/checkpoint.h"
 #include "host/file.h"
 #include "host/metrics.h"
@@ -313,6 +314,26 @@ static ohm_status open_run(trainer *t)
     return ohm_metrics_open(&t->metrics, path, t->state.metrics_bytes);
 }
 
+static ohm_status check_memory(const trainer *t)
+{
+    size_t limit = t->options->memory_limit;
+    if (!limit)
+        OHM_TRY(ohm_plan_limit(&limit, t->config));
+    return ohm_plan_check(t->job->architecture, t->config, !t->options->no_evaluation, limit);
+}
+
+static ohm_status announce(const trainer *t)
+{
+    char device[320];
+    size_t bytes;
+    OHM_TRY(ohm_backend_describe(device, sizeof device, &bytes, t->config));
+    if (t->options->log)
+        fprintf(t->options->log, "device %s\n", device);
+    if (t->saved >= 0 && t->options->log)
+        fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
+    return OHM_OK;
+}
+
 static ohm_status prepare(trainer *t)
 {
     OHM_TRY(check_job(t->job));
@@ -321,8 +342,7 @@ static ohm_status prepare(trainer *t)
     OHM_TRY(ohm_trace_create(&t->trace));
     if (t->config->threads > 0)
         omp_set_num_threads(t->config->threads);
-    OHM_TRY(ohm_plan_check(t->job->architecture, t->config, !t->options->no_evaluation,
-                           t->options->memory_limit ? t->options->memory_limit : ohm_plan_physical()));
+    OHM_TRY(check_memory(t));
     t->steps_per_epoch = ohm_schedule_steps_per_epoch(t->config, t->job->train->count);
     t->steps = ohm_schedule_steps(t->config, t->job->train->count);
     t->order = malloc((size_t)t->job->train->count * sizeof *t->order);
@@ -332,8 +352,7 @@ static ohm_status prepare(trainer *t)
     OHM_TRY(ohm_network_create(&t->network, t->job->architecture, t->config, &options));
     ohm_network_set_trace(t->network, t->trace);
     OHM_TRY(open_run(t));
-    if (t->saved >= 0 && t->options->log)
-        fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
+    OHM_TRY(announce(t));
     ohm_progress_start(&t->progress, t->options->log, t->state.step, t->steps);
     return OHM_OK;
 }

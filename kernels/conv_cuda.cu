@@ -5,7 +5,7 @@
 #include "kernels/layers_cuda.h"
 #include "kernels/loops_cuda.hpp"
 
-static const size_t PIECE_ROWS = 1024, GEMM_FLOATS = OHM_GEMM_WORKSPACE / sizeof(float);
+static const size_t PIECE_ROWS = 1024, GEMM_FLOATS = OHM_GEMM_WORKSPACE / sizeof(float) + 64;
 
 static size_t smaller(size_t a, size_t b)
 {
@@ -22,7 +22,7 @@ static size_t patch_floats(const ohm_conv_shape *s, int images, int pieces)
 static ohm_gemm_cuda gemm_in(const ohm_gemm_cuda *gemm, float *workspace)
 {
     ohm_gemm_cuda here = *gemm;
-    here.workspace = workspace;
+    here.workspace = reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(workspace) + 255) / 256 * 256);
     here.bytes = OHM_GEMM_WORKSPACE;
     return here;
 }

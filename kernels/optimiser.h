@@ -20,16 +20,17 @@ typedef struct {
 typedef struct {
     double loss_sum;
     unsigned long long correct;
-    double squares;       /* sum of squares of the gradients, where they are clipped */
+    double squares;       /* sum of squares of the gradients, where they are clipped, until decided on */
     float gradient_scale; /* of global-norm clipping; 1 = none */
     int32_t apply;        /* 0: the loss is no number, the weights stay as they are */
 } ohm_step_totals;
 
-/* Sets gradient_scale (clip_norm 0: 1) and apply from the rest. */
+/* Sets gradient_scale (clip_norm 0: 1) and apply from the rest; squares are 0 again. */
 OHM_INLINE void ohm_step_decide(ohm_step_totals *totals, double clip_norm)
 {
     double norm = sqrt(totals->squares);
     totals->gradient_scale = clip_norm > 0.0 && norm > clip_norm ? (float)(clip_norm / norm) : 1.0f;
+    totals->squares = 0.0;
     totals->apply = fabs(totals->loss_sum) <= 1.7976931348623157e308;
 }
 

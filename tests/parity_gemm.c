@@ -111,7 +111,7 @@ static ohm_verdict conv_case(float *workspace, const ohm_conv_shape *c, int imag
           *dw = numbers(count, 7);
     const size_t turned = (size_t)(c->kernel * c->kernel) * (size_t)c->out,
                  wide = k > turned ? k : turned;
-    size_t floats = OHM_GEMM_WORKSPACE / sizeof(float) + count + 64 + rows * wide,
+    size_t floats = OHM_GEMM_WORKSPACE / sizeof(float) + 64 + count + 64 + rows * wide,
            cpu = ohm_conv_forward_floats(c, images, 1);
     cpu += ohm_conv_input_floats(c, images, 1) + ohm_conv_weight_floats(c, images, 1);
     float *host = numbers(cpu, 0);
@@ -159,7 +159,7 @@ OHM_PARITY_ALONE(conv_cuda, forward_and_gradients)
 OHM_PARITY_ALONE(conv_cuda, refuses_a_workspace_without_room)
 {
     const ohm_conv_shape c = {8, 8, 3, 5, 1, 2, 8, 8, 6};
-    const size_t floats = OHM_GEMM_WORKSPACE / sizeof(float) + 74;
+    const size_t floats = OHM_GEMM_WORKSPACE / sizeof(float) + 64 + 74;
     float *any = parity_alloc(floats * sizeof *any);
     ohm_gemm_cuda g = {.stream = parity_stream()};
     PARITY_TRY(ohm_gemm_handle_create(&g.handle));

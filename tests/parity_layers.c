@@ -431,15 +431,18 @@ static ohm_verdict norm_of(size_t n, double clip, double loss)
     ohm_step_totals expected = {.loss_sum = loss, .squares = 0.25}, got;
     ohm_step_totals *dev = parity_upload(&expected, sizeof expected);
     PARITY_TRY(ohm_sum_squares_cuda(dev, up(x, n), n, parity_alloc(blocks * sizeof *partial), s));
+    PARITY_TRY(parity_fetch(&got, dev, sizeof got));
+    double squares = got.squares;
     PARITY_TRY(ohm_step_decide_cuda(dev, clip, s));
     expected.squares += ohm_sum_squares_cpu(x, n, partial);
+    double expected_squares = expected.squares;
     ohm_step_decide(&expected, clip);
     PARITY_TRY(parity_fetch(&got, dev, sizeof got));
     free(x);
     free(partial);
     ck_assert_int_eq(expected.apply, isfinite(loss));
-    const double both[] = {got.squares, (double)got.gradient_scale, got.apply};
-    const double want[] = {expected.squares, (double)expected.gradient_scale, expected.apply};
+    const double both[] = {squares, (double)got.gradient_scale, got.apply};
+    const double want[] = {expected_squares, (double)expected.gradient_scale, expected.apply};
     return ohm_compare_bits(both, want, 3);
 }
 

@@ -49,6 +49,8 @@ OHM_TEST(cli_train, trains_resumes_and_evaluates)
     expect("wc -l <runs/small/metrics.jsonl", 0, "6"); /* four of training, two of evaluation */
     expect("grep -c 'commit.*compiler.*seed.*blas_core' runs/small/run.json || tr -d '\\n' <runs/small/run.json", 0, "\"seed\":\t\"1\"");
     expect("$P train --resume runs/small", 0, "nothing left to do");
+    expect("$P train --resume runs/small --device cpu", 0, "device cpu\n"); /* a run may change its device */
+    expect("grep -c 'device: auto' runs/small/config.yaml", 0, "1");
     /* eval finds what training reported. */
     expect("a=$(tail -n 1 runs/small/metrics.jsonl); b=$($P eval runs/small --json); for k in 'noisy_accuracy\": ' 'noisy_deviation\": ' "
            "'clean_accuracy\": '; do echo \"$a\" | sed \"s/.*\\\"$k\\([0-9.e-]*\\).*/\\1/\" | cut -c 1-12; done; echo \"$b\" | "
@@ -124,6 +126,9 @@ OHM_TEST(cli_train, what_is_wrong_is_said_in_one_line)
     refuse("$TRAIN -o a --resume nan", 2, "only one of them");
     refuse("$P train --resume missing", 1, "is no run");
     refuse("$TRAIN --resume nan", 2, "hidden_layers: 4");
+    refuse("$TRAIN --device gpu", 2, "'gpu' is not one of the choices");
+    refuse("$TRAIN --device cuda", 1, "device cuda");
+    refuse("$P train --resume nan --device cuda", 1, "device cuda");
     refuse("$P eval", 2, "nothing to evaluate");
     refuse("$P eval missing", 1, "no such run or file");
     refuse("$P eval digits.yaml", 1, "safetensors");

@@ -35,11 +35,12 @@ static void seen(const char *operation)
 }
 
 #define WATCHED(operation, parameters, arguments)                                                  \
-    static void watched_##operation parameters                                                     \
+    static void watched_##operation(ohm_device *d, UNPACK parameters)                              \
     {                                                                                              \
         seen(#operation);                                                                          \
-        ohm_backend_cpu.operation arguments;                                                       \
+        ohm_backend_cpu.operation(d, UNPACK arguments);                                            \
     }
+#define UNPACK(...) __VA_ARGS__
 WATCHED(conv_forward,
         (float *y, const float *x, const float *w, const float *b, const ohm_conv_shape *s, int n,
          float *ws, size_t f),
@@ -74,7 +75,7 @@ WATCHED(sum_columns, (float *sum, const float *x, size_t r, size_t c, double *p)
 WATCHED(scale_gradient,
         (float *ds, float *dw, const float *p, const float *w, const float *s, size_t r, size_t c),
         (ds, dw, p, w, s, r, c))
-WATCHED(range_gradient, (float *s, const float *dx, const float *x, float r, size_t n, double *p),
+WATCHED(range_gradient, (float *s, const float *dx, const float *x, const float *r, size_t n, double *p),
         (s, dx, x, r, n, p))
 WATCHED(batch_norm_train,
         (float *y, float *s, float *m, float *v, const float *x, const float *g, const float *b,
@@ -92,23 +93,20 @@ WATCHED(max_pool_backward,
 WATCHED(avg_pool, (float *y, const float *x, const ohm_pool_shape *s, int n), (y, x, s, n))
 WATCHED(avg_pool_backward, (float *dx, const float *dy, const ohm_pool_shape *s, int n, int a),
         (dx, dy, s, n, a))
-WATCHED(sgd, (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *r),
-        (w, g, m, n, r))
-WATCHED(adam, (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *r),
-        (w, g, m, v, n, r))
-
-static double watched_softmax_loss(float *d, int *c, const float *l, const int32_t *t, int n,
-                                   int k, double s, double f, double *rows)
-{
-    seen("softmax_loss");
-    return ohm_backend_cpu.softmax_loss(d, c, l, t, n, k, s, f, rows);
-}
-
-static double watched_sum_squares(const float *x, size_t n, double *p)
-{
-    seen("sum_squares");
-    return ohm_backend_cpu.sum_squares(x, n, p);
-}
+WATCHED(sgd,
+        (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *r,
+         const ohm_step_numbers *l, const ohm_step_totals *t),
+        (w, g, m, n, r, l, t))
+WATCHED(adam,
+        (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *r,
+         const ohm_step_numbers *l, const ohm_step_totals *t),
+        (w, g, m, v, n, r, l, t))
+WATCHED(softmax_loss,
+        (ohm_step_totals *t, float *dl, const float *l, const int32_t *c, int n, int k, double s,
+         double f, double *rows),
+        (t, dl, l, c, n, k, s, f, rows))
+WATCHED(sum_squares, (ohm_step_totals *t, const float *x, size_t n, double *p), (t, x, n, p))
+WATCHED(decide, (ohm_step_totals *t, double clip), (t, clip))
 
 static ohm_backend watched_backend(void)
 {
@@ -120,6 +118,7 @@ static ohm_backend watched_backend(void)
     WATCH(sum_columns), WATCH(scale_gradient), WATCH(range_gradient), WATCH(batch_norm_train);
     WATCH(batch_norm_backward), WATCH(max_pool), WATCH(max_pool_backward), WATCH(avg_pool);
     WATCH(avg_pool_backward), WATCH(sgd), WATCH(adam), WATCH(softmax_loss), WATCH(sum_squares);
+    WATCH(decide);
     return b;
 }
 

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "host/config.h"
+
 /* What the outer parser hands to the command's and learns from argp. */
 typedef struct {
     void *input;
@@ -77,6 +79,38 @@ error_t ohm_cli_list_add(ohm_cli_list *list, const char *value)
             OHM_ERR_CONFIG, "more than %d values of one option; use a file", OHM_CLI_LIST_MAX));
     list->value[list->count++] = value;
     return 0;
+}
+
+static ohm_status read_device(ohm_mode *device, const char *value)
+{
+    char text[64];
+    ohm_config *config = malloc(sizeof *config);
+    if (!config)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for a configuration");
+    snprintf(text, sizeof text, "device=%.50s", value);
+    ohm_status status = ohm_config_set(config, text);
+    *device = config->device;
+    free(config);
+    return status;
+}
+
+error_t ohm_cli_device(ohm_cli_list *list, const char *value)
+{
+    ohm_mode device;
+    list->device = value;
+    return ohm_cli_error(read_device(&device, value));
+}
+
+ohm_status ohm_cli_cpu_alone(const char *command, const ohm_cli_list *list)
+{
+    ohm_mode device = {0};
+    if (list->device)
+        OHM_TRY(read_device(&device, list->device));
+    if (device.kind == OHM_DEVICE_CUDA)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "%s: --device %s: chips run on the CPU alone so far; take --device cpu",
+                        command, list->device);
+    return OHM_OK;
 }
 
 error_t ohm_cli_bytes(size_t *bytes, const char *option, const char *text)

@@ -37,7 +37,17 @@ enum { OHM_CLI_LIST_MAX = 256 };
 typedef struct {
     int count;
     const char *value[OHM_CLI_LIST_MAX];
+    const char *device; /* of --device; NULL: the configuration's */
 } ohm_cli_list;
+
+/* The option that every command takes, its key in the parser, and what the parser calls. */
+enum { OHM_CLI_DEVICE = 0x7000 };
+#define OHM_CLI_DEVICE_OPTION                                                                      \
+    {"device", OHM_CLI_DEVICE, "auto|cpu|cuda[:N]", 0, "where to compute (default: the key device)", 0}
+error_t ohm_cli_device(ohm_cli_list *list, const char *value);
+/* For commands that run on the CPU alone: refuses --device cuda. */
+ohm_status ohm_cli_cpu_alone(const char *command, const ohm_cli_list *list);
+
 /* For parsers: appends, or fails when the list is full. */
 error_t ohm_cli_list_add(ohm_cli_list *list, const char *value);
 /* For parsers: "8G", "1.5GiB", "512M", "100000" (bytes; K, M, G, T are powers of 1024). The error names

@@ -22,6 +22,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         return ohm_cli_list_add(&a->set, value);
+    case OHM_CLI_DEVICE:
+        return ohm_cli_device(&a->set, value);
     case 'o':
         a->out = value;
         return 0;
@@ -37,6 +39,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"out", 'o', "DIR", 0, "folder of the results, whose files are replaced (default: runs/demo)",
      0},
     {0},

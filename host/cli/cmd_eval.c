@@ -90,6 +90,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         return ohm_cli_list_add(&a->set, value);
+    case OHM_CLI_DEVICE:
+        return ohm_cli_device(&a->set, value);
     case KEY_CONFIG:
         a->config = value;
         return 0;
@@ -117,6 +119,7 @@ static const struct argp_option options[] = {
     {"config", KEY_CONFIG, "FILE", 0, "the experiment, instead of the one stored with the weights", 0},
     {"hardware", KEY_HARDWARE, "FILE|NAME|none", 0, "another chip; its ranges are gathered anew from training images", 0},
     {"set", 's', "KEY=VALUE", 0, "change a key (hardware.programming.level=2); may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"chips", KEY_CHIPS, "N", 0, "chip instances (default: eval.chips)", 0},
     {"time", KEY_TIME, "T,T,...", 0, "times since programming: 1s,1h,1d,1y (default: retention.time_s)", 0},
     {"json", KEY_JSON, NULL, 0, "one JSON object instead of a table", 0},

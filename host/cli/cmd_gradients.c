@@ -72,6 +72,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         return ohm_cli_list_add(&a->set, value);
+    case OHM_CLI_DEVICE:
+        return ohm_cli_device(&a->set, value);
     case 'o':
         a->out = value;
         return 0;
@@ -100,6 +102,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"levels", KEY_LEVELS, "L,L,...", 0, "values of programming.level (0.5,1,2,3)", 0},
     {"batches", KEY_BATCHES, "N", 0, "batches of train.batch training images (4)", 0},
     {"draws", KEY_DRAWS, "N", 0, "chip instances per batch (8)", 0},

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "build_info.h"
+#include "host/backend.h"
 #include "host/cli/cli.h"
 #include "kernels/blas.h"
 #include "kernels/cpu.h"
@@ -47,6 +48,8 @@ ohm_status ohm_cmd_info(int argc, char **argv)
     printf("threads        %d\n", omp_get_max_threads());
     printf("instructions   %s\n", ohm_isa_name(ohm_cpu_isa()));
     printf("BLAS           %s\n", ohm_blas_config());
-    printf("devices        cpu; cuda is not built\n");
+    char devices[1024];
+    ohm_backend_list(devices, sizeof devices);
+    printf("devices        %s\n", devices);
     return OHM_OK;
 }

@@ -60,6 +60,7 @@ static const struct argp_option options[] = {
     {"bias", KEY_BIAS, "B.npy", 0, "bias [N], float32; none if left out", 0},
     {"out", KEY_OUT, "Y.npy", 0, "where to write y [M,N], float32", 0},
     {"set", KEY_SET, "KEY=VALUE", 0, "change a key of the chip; may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"seed", KEY_SEED, "N", 0, "seed of every draw (1)", 0},
     {"chip", KEY_CHIP, "N", 0, "which chip instance (0)", 0},
     {"threads", KEY_THREADS, "N", 0, "0 is one per core (0); the result is the same", 0},
@@ -80,6 +81,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     }
     if (key == KEY_SET)
         return ohm_cli_list_add(&a->set, value);
+    if (key == OHM_CLI_DEVICE)
+        return ohm_cli_device(&a->set, value);
     return key == ARGP_KEY_ARG ? ohm_cli_unexpected(value) : ARGP_ERR_UNKNOWN;
 }
 
@@ -95,6 +98,7 @@ static const struct argp argp = {options,
 static ohm_status check_arguments(const arguments *a)
 {
     static const char *const name[FILES] = {"--hardware", "--x", "--w", NULL, "--out"};
+    OHM_TRY(ohm_cli_cpu_alone("mvm", &a->set));
     for (int i = 0; i < FILES; i++)
         if (name[i] && !a->file[i])
             return OHM_FAIL(OHM_ERR_CONFIG, "mvm: %s is missing; see ohmgrad mvm --help", name[i]);

@@ -103,6 +103,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         return ohm_cli_list_add(&a->set, value);
+    case OHM_CLI_DEVICE:
+        return ohm_cli_device(&a->set, value);
     case 'o':
         a->out = value;
         return 0;
@@ -135,6 +137,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"modes", KEY_MODES, "MODE,...", 0,
      "of baseline, full, detach, nograd (all; without a chip: baseline)", 0},
     {"batch", KEY_BATCH, "N,...", 0, "images per step (train.batch)", 0},
@@ -175,7 +178,8 @@ static ohm_status check_arguments(arguments *a, const ohm_config *config)
     a->modes = a->modes ? a->modes : config->hardware_enabled ? OHM_MODES : 1;
     if (!a->batches)
         a->batch[a->batches++] = config->train.batch;
-    a->limit = a->limit ? a->limit : ohm_plan_physical();
+    if (!a->limit)
+        OHM_TRY(ohm_plan_limit(&a->limit, config));
     return OHM_OK;
 }
 

@@ -26,6 +26,8 @@ static error_t parse(int key, char *value, struct argp_state *state)
     switch (key) {
     case 's':
         return ohm_cli_list_add(&a->set, value);
+    case OHM_CLI_DEVICE:
+        return ohm_cli_device(&a->set, value);
     case 'o':
         a->out = value;
         return 0;
@@ -52,6 +54,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
+    OHM_CLI_DEVICE_OPTION,
     {"out", 'o', "DIR", 0, "folder of the run, new or empty (default: runs/NAME)", 0},
     {"resume", 'r', "DIR", 0, "go on with the run in DIR, from its newest good checkpoint", 0},
     {"memory-limit", KEY_LIMIT, "SIZE", 0, "refuse a plan of more, such as 8G, before anything runs (default: the machine's memory)", 0},
@@ -85,7 +88,7 @@ static void catch_signals(void)
 
 /* ---- going on with a run ------------------------------------------------------------------- */
 
-/* The effective configuration as text, without the number of threads, which changes no result. NULL:
+/* The effective configuration as text, without the number of threads, which changes no result, and the device, which a run may change. NULL:
  * out of memory. */
 static char *comparable_text(const ohm_config *config)
 {
@@ -94,6 +97,7 @@ static char *comparable_text(const ohm_config *config)
     if (copy) {
         *copy = *config;
         copy->threads = 0;
+        copy->device = (ohm_mode){.kind = OHM_DEVICE_AUTO};
         text = ohm_config_text(copy);
     }
     free(copy);
@@ -146,7 +150,10 @@ static ohm_status read_resumed(ohm_experiment *experiment, const arguments *a)
         return ohm_experiment_set(experiment, &a->set);
     }
     OHM_TRY(ohm_config_read(&experiment->config, path));
-    return a->config || a->set.count ? check_same(a, &experiment->config) : OHM_OK;
+    if (a->config || a->set.count)
+        OHM_TRY(check_same(a, &experiment->config));
+    const ohm_cli_list device = {.device = a->set.device};
+    return ohm_experiment_set(experiment, &device);
 }
 
 static ohm_status read_new(ohm_experiment *experiment, const arguments *a)

@@ -1,5 +1,6 @@
 #include "host/cli/experiment.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "datasets/datasets.h"
@@ -26,6 +27,11 @@ ohm_status ohm_experiment_set(ohm_experiment *experiment, const ohm_cli_list *se
 {
     for (int i = 0; i < set->count; i++)
         OHM_TRY(ohm_config_set(&experiment->config, set->value[i]));
+    if (set->device) {
+        char text[64];
+        snprintf(text, sizeof text, "device=%.50s", set->device);
+        OHM_TRY(ohm_config_set(&experiment->config, text));
+    }
     return ohm_config_check(&experiment->config);
 }
 

@@ -1,3 +1,4 @@
+#include "host/backend.h"
 #include "host/cli/profile_report.h"
 
 #include <cjson/cJSON.h>
@@ -159,7 +160,10 @@ ohm_status ohm_profile_write_json(const ohm_profile_report *r, const char *path)
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "network", r->experiment->architecture.name);
     cJSON_AddStringToObject(json, "hardware", ohm_profile_chip(&r->experiment->config));
-    cJSON_AddStringToObject(json, "device", "cpu");
+    char device[320] = "cpu";
+    size_t bytes;
+    if (ohm_backend_describe(device, sizeof device, &bytes, &r->experiment->config) == OHM_OK)
+        cJSON_AddStringToObject(json, "device", device);
     cJSON_AddNumberToObject(json, "threads", omp_get_max_threads());
     cJSON_AddStringToObject(json, "commit", OHM_COMMIT);
     cJSON_AddNumberToObject(json, "steps", r->steps);

@@ -480,5 +480,8 @@ void executor_forget_barriers(void)
 
 executor_counts executor_count(void)
 {
-    return m.counts;
+    executor_counts counts = m.counts;
+    counts.allocations = executor_allocations;
+    counts.waits = executor_waits;
+    return counts;
 }

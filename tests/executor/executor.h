@@ -28,9 +28,14 @@ void executor_forget_barriers(void);
  * failures go on; memory stays. */
 void executor_repair(void);
 
+/* The next launch of a kernel whose name holds `part` fails when the stream comes to it, as a bad
+ * address would; NULL: none does. On a device nothing happens. */
+void executor_break(const char *part);
+
 /* Work done since the start of the process. */
 typedef struct {
     size_t launches, blocks, threads, switches;
+    size_t allocations, waits; /* of device or page-locked memory; of the host */
 } executor_counts;
 executor_counts executor_count(void);
 

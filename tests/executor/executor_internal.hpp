@@ -24,6 +24,9 @@ void executor_fiber_leave(executor_fiber *f, bool last);
 bool executor_run_kernel(std::string *error, const char *name, dim3 grid, dim3 block,
                          size_t dynamic_bytes, const std::function<void()> &body);
 
+/* What executor_count tells of the runtime. */
+extern size_t executor_allocations, executor_waits;
+
 /* What a library would queue on a stream. */
 ohm_cuda_status executor_queue_work(const char *name, ohm_cuda_stream s,
                                     std::function<ohm_cuda_status()> body);

@@ -28,6 +28,14 @@ size_t used;
 int capturing;
 } // namespace
 
+size_t executor_allocations, executor_waits;
+static const char *broken_kernel;
+
+void executor_break(const char *part)
+{
+    broken_kernel = part;
+}
+
 struct ohm_cuda_stream_body {
     std::deque<work> queue;
     size_t queued = 0, done = 0;
@@ -174,6 +182,7 @@ ohm_cuda_status ohm_cuda_memory(size_t *available, size_t *total)
 
 ohm_cuda_status ohm_cuda_wait_all(void)
 {
+    executor_waits++;
     ohm_cuda_status status = refuse_in_capture("wait_all");
     for (ohm_cuda_stream s : streams)
         if (status == OHM_CUDA_OK)
@@ -186,6 +195,7 @@ ohm_cuda_status ohm_cuda_wait_all(void)
 ohm_cuda_status ohm_cuda_allocate(void **out, size_t bytes)
 {
     *out = nullptr;
+    executor_allocations++;
     ohm_cuda_status status = refuse_in_capture("allocate");
     if (status != OHM_CUDA_OK || bytes == 0)
         return status;
@@ -222,6 +232,7 @@ ohm_cuda_status ohm_cuda_free(void *device)
 
 ohm_cuda_status ohm_cuda_allocate_host(void **out, size_t bytes)
 {
+    executor_allocations++;
     *out = bytes ? malloc(bytes) : nullptr;
     return *out || !bytes ? OHM_CUDA_OK
                           : ohm_cuda_fail(OHM_CUDA_MEMORY, "allocate_host", "out of memory");
@@ -295,6 +306,7 @@ void ohm_cuda_stream_destroy(ohm_cuda_stream s)
 
 ohm_cuda_status ohm_cuda_stream_wait(ohm_cuda_stream s)
 {
+    executor_waits++;
     ohm_cuda_status status = refuse_in_capture("stream_wait");
     if (status != OHM_CUDA_OK)
         return status;
@@ -329,6 +341,7 @@ ohm_cuda_status ohm_cuda_event_record(ohm_cuda_event e, ohm_cuda_stream s)
 
 ohm_cuda_status ohm_cuda_event_wait(ohm_cuda_event e)
 {
+    executor_waits++;
     ohm_cuda_status status = refuse_in_capture("event_wait");
     return status == OHM_CUDA_OK ? reach(e) : status;
 }
@@ -404,8 +417,13 @@ ohm_cuda_status executor_queue_launch(const char *name, dim3 grid, dim3 block, s
         return refuse(name, "blocks are whole warps here: a multiple of 32 threads");
     if (shared_bytes > 227 * 1024)
         return refuse(name, "more than 227 KiB of dynamic shared memory");
+    const bool fails = broken_kernel && strstr(name, broken_kernel);
+    if (fails)
+        broken_kernel = nullptr;
     return queue(s, name, [=]() {
         std::string error;
+        if (fails)
+            return ohm_cuda_fail(OHM_CUDA_KERNEL, name, "broken by the test");
         if (executor_run_kernel(&error, name, grid, block, shared_bytes, body))
             return check_memory(name);
         return ohm_cuda_fail(OHM_CUDA_KERNEL, "executor", error.c_str());

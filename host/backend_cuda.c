@@ -1,0 +1,483 @@
+/* The backend of CUDA devices: kernels/layers_cuda.h on one stream. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/backend.h"
+#include "kernels/activation.h"
+#include "kernels/batchnorm.h"
+#include "kernels/layers_cuda.h"
+
+enum { PIECES = 64, PLACES = 1024 };
+
+/* What a part of the queue is about. */
+typedef struct {
+    const char *phase, *layer;
+} place;
+
+struct ohm_device {
+    int index;
+    ohm_cuda_stream stream;
+    ohm_gemm_cuda gemm;
+    ohm_cuda_graph graph;
+    int recording, has_graph;
+    /* Places that were marked, in order of their first mark; `here` is the present one. As the stream
+     * comes to a mark it copies the number from the device's list of numbers to the host, where it
+     * outlives the device. */
+    place at[PLACES];
+    int places, here;
+    uint16_t *number, *reached;
+    ohm_cuda_status failed; /* the first failure; nothing is queued after it */
+    char text[512];         /* of it */
+};
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+static ohm_status code_of(ohm_cuda_status status)
+{
+    switch (status) {
+    case OHM_CUDA_OK:
+        return OHM_OK;
+    case OHM_CUDA_MEMORY:
+        return OHM_ERR_MEMORY;
+    case OHM_CUDA_ABSENT:
+        return OHM_ERR_UNSUPPORTED;
+    default:
+        return OHM_ERR_DEVICE;
+    }
+}
+
+/* Keeps the first failure and where it was. */
+static void note_at(ohm_device *device, ohm_cuda_status status, const place *at)
+{
+    if (status == OHM_CUDA_OK || device->failed != OHM_CUDA_OK)
+        return;
+    device->failed = status;
+    snprintf(device->text, sizeof device->text, "device cuda:%d: %s%s%s%s%s", device->index,
+             at->phase ? at->phase : "", at->layer ? ", layer " : "", at->layer ? at->layer : "",
+             at->phase ? ": " : "", ohm_cuda_error_text());
+}
+
+/* Of a call that failed by itself. */
+static void note(ohm_device *device, ohm_cuda_status status)
+{
+    note_at(device, status, &device->at[device->here]);
+}
+
+static ohm_status status_of(ohm_device *device)
+{
+    if (device->failed == OHM_CUDA_OK)
+        return OHM_OK;
+    return OHM_FAIL(code_of(device->failed), "%s", device->text);
+}
+
+static ohm_status check(ohm_device *device, ohm_cuda_status status)
+{
+    note(device, status);
+    return status_of(device);
+}
+
+/* ---- the device ---------------------------------------------------------------------------- */
+
+static int supports(ohm_op op)
+{
+    return op < OHM_OP_COUNT;
+}
+
+static int threads(void)
+{
+    return PIECES;
+}
+
+/* The kernels are built for compute capability 8.0 and later. A device without a driver is the host
+ * executor of the tests: for those who ask for it. */
+static int usable(int index, int automatic)
+{
+    int count;
+    ohm_cuda_device about;
+    return ohm_cuda_count(&count) == OHM_CUDA_OK && index < count &&
+           ohm_cuda_describe(&about, index) == OHM_CUDA_OK && about.major >= 8 &&
+           (about.driver > 0 || !automatic);
+}
+
+static ohm_status describe(char *name, size_t room, size_t *bytes, int index)
+{
+    int count;
+    ohm_cuda_device about;
+    if (ohm_cuda_count(&count) != OHM_CUDA_OK || count < 1)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "device cuda:%d: %s; set device: cpu", index,
+                        ohm_cuda_error_text());
+    if (index >= count)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "device cuda:%d: this machine has %d, from cuda:0 on; name one of them",
+                        index, count);
+    if (ohm_cuda_describe(&about, index) != OHM_CUDA_OK)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "device cuda:%d: %s; set device: cpu", index,
+                        ohm_cuda_error_text());
+    if (about.major < 8)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "device cuda:%d: %s has compute capability %d.%d, 8.0 is needed; set "
+                        "device: cpu",
+                        index, about.name, about.major, about.minor);
+    snprintf(name, room, "%s", about.name);
+    *bytes = about.memory_bytes;
+    return OHM_OK;
+}
+
+static void close_device(ohm_device *device)
+{
+    if (!device)
+        return;
+    ohm_cuda_graph_destroy(device->graph);
+    (void)ohm_cuda_free(device->number);
+    (void)ohm_cuda_free_host(device->reached);
+    ohm_gemm_handle_destroy(device->gemm.handle);
+    ohm_cuda_stream_destroy(device->stream);
+    free(device);
+}
+
+static ohm_status make_numbers(ohm_device *device)
+{
+    uint16_t numbers[PLACES];
+    void *number, *reached;
+    for (int i = 0; i < PLACES; i++)
+        numbers[i] = (uint16_t)i;
+    OHM_TRY(check(device, ohm_cuda_allocate_host(&reached, sizeof *device->reached)));
+    device->reached = reached;
+    *device->reached = 0;
+    OHM_TRY(check(device, ohm_cuda_allocate(&number, sizeof numbers)));
+    device->number = number;
+    OHM_TRY(check(device, ohm_cuda_upload(number, numbers, sizeof numbers, device->stream)));
+    return check(device, ohm_cuda_stream_wait(device->stream));
+}
+
+static ohm_status start(ohm_device *device)
+{
+    OHM_TRY(check(device, ohm_cuda_use(device->index)));
+    OHM_TRY(check(device, ohm_cuda_stream_create(&device->stream)));
+    OHM_TRY(check(device, ohm_gemm_handle_create(&device->gemm.handle)));
+    device->gemm.stream = device->stream;
+    return make_numbers(device);
+}
+
+static ohm_status open_device(ohm_device **out, const ohm_config *config)
+{
+    const int index = ohm_backend_index(config);
+    char name[256];
+    size_t bytes;
+    OHM_TRY(describe(name, sizeof name, &bytes, index));
+    ohm_device *device = calloc(1, sizeof *device);
+    if (!device)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for a device's description");
+    device->index = index;
+    device->gemm.precision = (ohm_gemm_precision)config->train.gemm;
+    device->at[device->places++] = (place){"start", NULL};
+    ohm_status status = start(device);
+    if (status == OHM_OK)
+        *out = device;
+    else
+        close_device(device);
+    return status;
+}
+
+static ohm_status available(ohm_device *device, size_t *bytes)
+{
+    size_t total;
+    return check(device, ohm_cuda_memory(bytes, &total));
+}
+
+static ohm_status reserve(ohm_device *device, void **block, size_t bytes)
+{
+    OHM_TRY(check(device, ohm_cuda_allocate(block, bytes)));
+    OHM_TRY(check(device, ohm_cuda_fill(*block, 0, bytes, device->stream)));
+    return check(device, ohm_cuda_stream_wait(device->stream));
+}
+
+static void release(ohm_device *device, void *block)
+{
+    note(device, ohm_cuda_free(block));
+}
+
+static ohm_status reserve_host(ohm_device *device, void **block, size_t bytes)
+{
+    OHM_TRY(check(device, ohm_cuda_allocate_host(block, bytes)));
+    memset(*block, 0, bytes);
+    return OHM_OK;
+}
+
+static void release_host(ohm_device *device, void *block)
+{
+    note(device, ohm_cuda_free_host(block));
+}
+
+/* ---- queueing ------------------------------------------------------------------------------ */
+
+#define DO(call)                                                                                   \
+    do                                                                                             \
+        if (device->failed == OHM_CUDA_OK)                                                         \
+            note(device, call);                                                                    \
+    while (0)
+
+static void upload(ohm_device *device, void *to, const void *host, size_t bytes)
+{
+    DO(ohm_cuda_upload(to, host, bytes, device->stream));
+}
+
+static void download(ohm_device *device, void *host, const void *from, size_t bytes)
+{
+    DO(ohm_cuda_download(host, from, bytes, device->stream));
+}
+
+static void set_bytes(ohm_device *device, void *to, int byte, size_t bytes)
+{
+    DO(ohm_cuda_fill(to, byte, bytes, device->stream));
+}
+
+/* What failed was queued long ago: the last mark that the stream came to says where. */
+static ohm_status wait(ohm_device *device)
+{
+    if (device->failed == OHM_CUDA_OK) {
+        ohm_cuda_status status = ohm_cuda_stream_wait(device->stream);
+        note_at(device, status, &device->at[*device->reached]);
+    }
+    return status_of(device);
+}
+
+static int place_of(ohm_device *device, const char *phase, const char *layer)
+{
+    for (int i = 0; i < device->places; i++)
+        if (device->at[i].phase == phase && device->at[i].layer == layer)
+            return i;
+    if (device->places == PLACES)
+        return 0;
+    device->at[device->places] = (place){phase, layer};
+    return device->places++;
+}
+
+/* A recorded step marks its phases alone: each mark costs a few microseconds. */
+static void mark(ohm_device *device, const char *phase, const char *layer)
+{
+    device->here = place_of(device, phase, layer);
+    if (!device->recording || !layer)
+        DO(ohm_cuda_download(device->reached, device->number + device->here,
+                             sizeof *device->reached, device->stream));
+}
+
+static ohm_status record(ohm_device *device)
+{
+    DO(ohm_cuda_graph_begin(device->stream));
+    device->recording = device->failed == OHM_CUDA_OK;
+    return status_of(device);
+}
+
+static ohm_status recorded(ohm_device *device)
+{
+    if (device->recording)
+        note(device, ohm_cuda_graph_end(&device->graph, device->stream));
+    device->recording = 0;
+    device->has_graph = device->failed == OHM_CUDA_OK;
+    return status_of(device);
+}
+
+/* The failure that led here stays the one that is told. */
+static void drop_recording(ohm_device *device)
+{
+    ohm_cuda_graph dropped = NULL;
+    if (device->recording)
+        (void)ohm_cuda_graph_end(&dropped, device->stream);
+    ohm_cuda_graph_destroy(dropped);
+    device->recording = 0;
+}
+
+static int has_recording(const ohm_device *device)
+{
+    return device->has_graph;
+}
+
+static ohm_status replay(ohm_device *device)
+{
+    DO(ohm_cuda_graph_launch(device->graph, device->stream));
+    return status_of(device);
+}
+
+/* ---- operations ---------------------------------------------------------------------------- */
+
+/* Entries that add the stream: name, function, parameters, arguments. */
+#define QUEUED(name, function, parameters, arguments)                                              \
+    static void name(ohm_device *device, UNPACK parameters)                                        \
+    {                                                                                              \
+        DO(function(UNPACK arguments, device->stream));                                            \
+    }
+#define UNPACK(...) __VA_ARGS__
+
+static void conv_forward(ohm_device *device, float *y, const float *x, const float *w,
+                         const float *bias, const ohm_conv_shape *s, int images, float *workspace,
+                         size_t floats)
+{
+    DO(ohm_conv_forward_cuda(y, x, w, bias, s, images, workspace, floats, &device->gemm));
+}
+
+static void conv_input(ohm_device *device, float *dx, const float *dy, const float *w,
+                       const ohm_conv_shape *s, int images, int accumulate, float *workspace,
+                       size_t floats)
+{
+    DO(ohm_conv_input_cuda(dx, dy, w, s, images, accumulate, workspace, floats, &device->gemm));
+}
+
+static void conv_weight(ohm_device *device, float *dw, const float *dy, const float *x,
+                        const ohm_conv_shape *s, int images, float *workspace, size_t floats)
+{
+    DO(ohm_conv_weight_cuda(dw, dy, x, s, images, workspace, floats, &device->gemm));
+}
+
+static void copy(ohm_device *device, float *y, const float *x, size_t n)
+{
+    DO(ohm_cuda_copy(y, x, n * sizeof *y, device->stream));
+}
+
+static void fill(ohm_device *device, float *y, float value, size_t n)
+{
+    if (value == 0.0f)
+        DO(ohm_cuda_fill(y, 0, n * sizeof *y, device->stream));
+    else
+        DO(ohm_fill_cuda(y, value, n, device->stream));
+}
+
+QUEUED(patches, ohm_im2col_cuda,
+       (float *patch, const float *x, const ohm_conv_shape *s, size_t first_row, int rows),
+       (patch, x, s, first_row, rows))
+QUEUED(patches_of_codes, ohm_im2col_codes_cuda,
+       (uint8_t * patch, const uint8_t *x, uint8_t outside, const ohm_conv_shape *s,
+        size_t first_row, int rows),
+       (patch, x, outside, s, first_row, rows))
+QUEUED(scatter, ohm_col2im_cuda,
+       (float *dx, const float *patch, const ohm_conv_shape *s, size_t first_row, int rows),
+       (dx, patch, s, first_row, rows))
+QUEUED(relu, ohm_relu_cuda, (float *y, const float *x, size_t n), (y, x, n))
+QUEUED(relu_backward, ohm_relu_backward_cuda,
+       (float *dx, const float *dy, const float *y, size_t n, int accumulate),
+       (dx, dy, y, n, accumulate))
+QUEUED(add, ohm_add_cuda, (float *y, const float *a, const float *b, size_t n), (y, a, b, n))
+QUEUED(straight_through, ohm_straight_through_cuda, (float *y, const float *noisy, size_t n),
+       (y, noisy, n))
+QUEUED(scale_columns, ohm_scale_columns_cuda,
+       (float *y, const float *x, const float *scale, size_t rows, size_t cols),
+       (y, x, scale, rows, cols))
+QUEUED(add_row, ohm_add_row_cuda, (float *y, const float *row, size_t rows, size_t cols),
+       (y, row, rows, cols))
+QUEUED(sum_columns, ohm_sum_columns_cuda,
+       (float *sum, const float *x, size_t rows, size_t cols, double *partial),
+       (sum, x, rows, cols, partial))
+QUEUED(scale_gradient, ohm_scale_gradient_cuda,
+       (float *dscale, float *dw, const float *product, const float *w, const float *scale,
+        size_t rows, size_t cols),
+       (dscale, dw, product, w, scale, rows, cols))
+QUEUED(range_gradient, ohm_range_gradient_cuda,
+       (float *sum, const float *dx, const float *x, const float *range, size_t n, double *partial),
+       (sum, dx, x, range, n, partial))
+QUEUED(batch_norm_train, ohm_batch_norm_train_cuda,
+       (float *y, float *saved, float *running_mean, float *running_variance, const float *x,
+        const float *gamma, const float *beta, size_t rows, size_t channels, double momentum,
+        double epsilon, double *workspace),
+       (y, saved, running_mean, running_variance, x, gamma, beta, rows, channels, momentum, epsilon,
+        workspace))
+QUEUED(batch_norm_infer, ohm_batch_norm_infer_cuda,
+       (float *y, const float *x, const float *gamma, const float *beta, const float *running_mean,
+        const float *running_variance, size_t rows, size_t channels, double epsilon,
+        double *workspace),
+       (y, x, gamma, beta, running_mean, running_variance, rows, channels, epsilon, workspace))
+QUEUED(batch_norm_backward, ohm_batch_norm_backward_cuda,
+       (float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, const float *saved,
+        const float *gamma, size_t rows, size_t channels, int accumulate, double *workspace),
+       (dx, dgamma, dbeta, dy, x, saved, gamma, rows, channels, accumulate, workspace))
+QUEUED(max_pool, ohm_max_pool_cuda,
+       (float *y, uint8_t *which, const float *x, const ohm_pool_shape *s, int images),
+       (y, which, x, s, images))
+QUEUED(max_pool_backward, ohm_max_pool_backward_cuda,
+       (float *dx, const float *dy, const uint8_t *which, const ohm_pool_shape *s, int images,
+        int accumulate),
+       (dx, dy, which, s, images, accumulate))
+QUEUED(avg_pool, ohm_avg_pool_cuda, (float *y, const float *x, const ohm_pool_shape *s, int images),
+       (y, x, s, images))
+QUEUED(avg_pool_backward, ohm_avg_pool_backward_cuda,
+       (float *dx, const float *dy, const ohm_pool_shape *s, int images, int accumulate),
+       (dx, dy, s, images, accumulate))
+QUEUED(softmax_loss, ohm_softmax_loss_cuda,
+       (ohm_step_totals * totals, float *dlogits, const float *logits, const int32_t *labels,
+        int images, int classes, double smoothing, double scale, double *row_loss),
+       (totals, dlogits, logits, labels, images, classes, smoothing, scale, row_loss))
+QUEUED(sgd, ohm_sgd_cuda,
+       (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule,
+        const ohm_step_numbers *numbers, const ohm_step_totals *totals),
+       (w, g, m, n, rule, numbers, totals))
+QUEUED(adam, ohm_adam_cuda,
+       (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule,
+        const ohm_step_numbers *numbers, const ohm_step_totals *totals),
+       (w, g, m, v, n, rule, numbers, totals))
+QUEUED(sum_squares, ohm_sum_squares_cuda,
+       (ohm_step_totals * totals, const float *x, size_t n, double *partial),
+       (totals, x, n, partial))
+QUEUED(decide, ohm_step_decide_cuda, (ohm_step_totals * totals, double clip_norm),
+       (totals, clip_norm))
+
+extern const ohm_backend ohm_backend_cuda;
+const ohm_backend ohm_backend_cuda = {
+    .name = "cuda",
+    .supports = supports,
+    .threads = threads,
+    .usable = usable,
+    .describe = describe,
+    .open = open_device,
+    .close = close_device,
+    .available = available,
+    .reserve = reserve,
+    .release = release,
+    .reserve_host = reserve_host,
+    .release_host = release_host,
+    .upload = upload,
+    .download = download,
+    .set_bytes = set_bytes,
+    .wait = wait,
+    .status = status_of,
+    .mark = mark,
+    .record = record,
+    .recorded = recorded,
+    .drop_recording = drop_recording,
+    .has_recording = has_recording,
+    .replay = replay,
+    .conv_forward_floats = ohm_conv_forward_floats_cuda,
+    .conv_input_floats = ohm_conv_input_floats_cuda,
+    .conv_weight_floats = ohm_conv_weight_floats_cuda,
+    .conv_forward = conv_forward,
+    .conv_input = conv_input,
+    .conv_weight = conv_weight,
+    .patches = patches,
+    .patches_of_codes = patches_of_codes,
+    .scatter = scatter,
+    .relu = relu,
+    .relu_backward = relu_backward,
+    .add = add,
+    .straight_through = straight_through,
+    .copy = copy,
+    .fill = fill,
+    .scale_columns = scale_columns,
+    .add_row = add_row,
+    .column_partials = ohm_column_partials,
+    .sum_columns = sum_columns,
+    .scale_gradient = scale_gradient,
+    .range_gradient = range_gradient,
+    .batch_norm_doubles = ohm_batch_norm_doubles,
+    .batch_norm_train = batch_norm_train,
+    .batch_norm_infer = batch_norm_infer,
+    .batch_norm_backward = batch_norm_backward,
+    .max_pool = max_pool,
+    .max_pool_backward = max_pool_backward,
+    .avg_pool = avg_pool,
+    .avg_pool_backward = avg_pool_backward,
+    .softmax_loss = softmax_loss,
+    .sgd = sgd,
+    .adam = adam,
+    .sum_squares_blocks = ohm_sum_squares_blocks,
+    .sum_squares = sum_squares,
+    .decide = decide,
+};

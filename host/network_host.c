@@ -1,0 +1,261 @@
+/* What passes between the host and the memory of the backend. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/network_internal.h"
+
+/* ---- the device ---------------------------------------------------------------------------- */
+
+static size_t pixels_of(const ohm_network *network)
+{
+    const ohm_architecture *a = &network->architecture;
+    return (size_t)a->height * (size_t)a->width * (size_t)a->channels;
+}
+
+/* Passes of one step. */
+static int slots_of(const ohm_network *network)
+{
+    const int batch = network->config.train.batch, each = network->options.max_batch;
+    return network->options.training && batch > each ? (batch + each - 1) / each : 1;
+}
+
+static size_t lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static ohm_status reserve_host(ohm_network *network)
+{
+    ohm_host_side *h = &network->host;
+    const size_t slots = (size_t)h->slots, batch = (size_t)network->options.max_batch;
+    const size_t totals = lines(sizeof *h->totals), numbers = lines(sizeof *h->numbers);
+    const size_t images = lines(slots * batch * pixels_of(network) * sizeof *h->images);
+    OHM_TRY(network->backend->reserve_host(
+        network->device, &h->block, totals + numbers + images + slots * batch * sizeof *h->labels));
+    char *at = h->block;
+    h->totals = (ohm_step_totals *)at;
+    h->numbers = (ohm_step_numbers *)(at + totals);
+    h->images = (float *)(at + totals + numbers);
+    h->labels = (int32_t *)(at + totals + numbers + images);
+    return OHM_OK;
+}
+
+ohm_status ohm_network_open(ohm_network *network)
+{
+    network->host.slots = 1;
+    if (!network->backend->open)
+        return OHM_OK;
+    network->host.slots = slots_of(network);
+    OHM_TRY(network->backend->open(&network->device, &network->config));
+    ohm_arena_use(network->arena, network->backend, network->device);
+    return reserve_host(network);
+}
+
+void ohm_network_close(ohm_network *network)
+{
+    if (!network->device)
+        return;
+    network->backend->release_host(network->device, network->host.block);
+    network->backend->close(network->device);
+}
+
+ohm_status ohm_network_status(const ohm_network *network)
+{
+    return network->device ? network->backend->status(network->device) : OHM_OK;
+}
+
+void ohm_network_mark(const ohm_network *network, const char *phase, const char *layer)
+{
+    if (network->device)
+        network->backend->mark(network->device, phase, layer);
+}
+
+static ohm_status wait(ohm_network *network)
+{
+    network->host.queued = 0;
+    return network->device ? network->backend->wait(network->device) : OHM_OK;
+}
+
+const char *ohm_network_device(const ohm_network *network)
+{
+    return network->backend->name;
+}
+
+/* ---- images -------------------------------------------------------------------------------- */
+
+int ohm_network_slots(const ohm_network *network)
+{
+    return network->host.slots;
+}
+
+void ohm_network_use_slot(ohm_network *network, int slot)
+{
+    network->host.slot = slot % network->host.slots;
+}
+
+/* A failure shows in the pass that follows. */
+static void settle_slot(ohm_network *network)
+{
+    if (network->host.slot < network->host.queued)
+        (void)wait(network);
+}
+
+float *ohm_network_images(ohm_network *network)
+{
+    const ohm_host_side *h = &network->host;
+    if (!network->device)
+        return ohm_network_at(network, network->images);
+    settle_slot(network);
+    return h->images + (size_t)h->slot * (size_t)network->options.max_batch * pixels_of(network);
+}
+
+const int32_t *ohm_network_pass_labels(const ohm_network *network)
+{
+    const ohm_host_side *h = &network->host;
+    return network->device ? h->labels + (size_t)h->slot * (size_t)network->options.max_batch
+                           : ohm_arena_at(network->arena, network->labels);
+}
+
+int32_t *ohm_network_labels(ohm_network *network)
+{
+    if (network->device)
+        settle_slot(network);
+    return (int32_t *)ohm_network_pass_labels(network);
+}
+
+void ohm_network_upload(ohm_network *network, int images)
+{
+    ohm_host_side *h = &network->host;
+    if (!network->device)
+        return;
+    const size_t first = (size_t)h->slot * (size_t)network->options.max_batch, n = (size_t)images;
+    network->backend->upload(network->device, ohm_network_at(network, network->images),
+                             h->images + first * pixels_of(network),
+                             n * pixels_of(network) * sizeof *h->images);
+    network->backend->upload(network->device, ohm_arena_at(network->arena, network->labels),
+                             h->labels + first, n * sizeof *h->labels);
+    h->queued = h->slot + 1 > h->queued ? h->slot + 1 : h->queued;
+}
+
+/* ---- the numbers of a step ----------------------------------------------------------------- */
+
+ohm_step_totals *ohm_network_totals_at(const ohm_network *network)
+{
+    return ohm_arena_at(network->arena, network->totals);
+}
+
+static ohm_step_numbers numbers_of(const ohm_config *config, double lr, int64_t step)
+{
+    const double t = (double)step + 1.0;
+    return (ohm_step_numbers){.lr = (float)lr,
+                              .correction1 = (float)(1.0 - pow(config->train.beta1, t)),
+                              .correction2 = (float)(1.0 - pow(config->train.beta2, t))};
+}
+
+ohm_status ohm_network_set_numbers(ohm_network *network, double lr, int64_t step)
+{
+    ohm_step_numbers *numbers = ohm_arena_at(network->arena, network->numbers);
+    if (!network->device) {
+        *numbers = numbers_of(&network->config, lr, step);
+        return OHM_OK;
+    }
+    *network->host.numbers = numbers_of(&network->config, lr, step);
+    network->backend->upload(network->device, numbers, network->host.numbers, sizeof *numbers);
+    return ohm_network_status(network);
+}
+
+ohm_status ohm_network_totals(ohm_network *network, double *loss_sum, int *correct)
+{
+    const ohm_step_totals *totals = ohm_network_totals_at(network);
+    if (network->device) {
+        network->backend->download(network->device, network->host.totals, totals, sizeof *totals);
+        totals = network->host.totals;
+        OHM_TRY(wait(network));
+    }
+    *loss_sum = totals->loss_sum;
+    *correct = (int)totals->correct;
+    return OHM_OK;
+}
+
+/* ---- recorded steps ------------------------------------------------------------------------ */
+
+static int can_record(const ohm_network *network)
+{
+    return network->device && network->options.training && !network->options.checked;
+}
+
+ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int *done)
+{
+    *done = can_record(network) && network->backend->has_recording(network->device);
+    if (!*done)
+        return OHM_OK;
+    *network->host.numbers = numbers_of(&network->config, lr, step);
+    network->host.queued = network->host.slots;
+    ohm_network_mark(network, "recorded step", NULL);
+    return network->backend->replay(network->device);
+}
+
+ohm_status ohm_network_record_begin(ohm_network *network)
+{
+    return can_record(network) && network->host.stepped ? network->backend->record(network->device)
+                                                        : OHM_OK;
+}
+
+ohm_status ohm_network_record_end(ohm_network *network, ohm_status status)
+{
+    if (!can_record(network))
+        return status;
+    if (!network->host.stepped) {
+        network->host.stepped = status == OHM_OK;
+        return status;
+    }
+    if (status != OHM_OK) {
+        network->backend->drop_recording(network->device);
+        return status;
+    }
+    OHM_TRY(network->backend->recorded(network->device));
+    return network->backend->replay(network->device);
+}
+
+/* ---- parameters ---------------------------------------------------------------------------- */
+
+ohm_status ohm_network_read(const ohm_network *network, float *host, const float *from,
+                            size_t count)
+{
+    if (!network->device) {
+        if (count)
+            memcpy(host, from, count * sizeof *host);
+        return OHM_OK;
+    }
+    network->backend->download(network->device, host, from, count * sizeof *host);
+    return network->backend->wait(network->device);
+}
+
+ohm_status ohm_network_write(const ohm_network *network, float *to, const float *host, size_t count)
+{
+    if (!network->device) {
+        if (count)
+            memcpy(to, host, count * sizeof *host);
+        return OHM_OK;
+    }
+    network->backend->upload(network->device, to, host, count * sizeof *host);
+    return network->backend->wait(network->device);
+}
+
+ohm_status ohm_network_transfer(const ohm_network *network, float *to, const ohm_network *source,
+                                const float *from, size_t count)
+{
+    if (!network->device && !source->device) {
+        network->backend->copy(NULL, to, from, count);
+        return OHM_OK;
+    }
+    float *host = malloc(count * sizeof *host + 1);
+    if (!host)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory to copy %zu parameters", count);
+    ohm_status status = ohm_network_read(source, host, from, count);
+    if (status == OHM_OK)
+        status = ohm_network_write(network, to, host, count);
+    free(host);
+    return status;
+}
