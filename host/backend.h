@@ -38,6 +38,120 @@ typedef enum {
 
 typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
 
+/* clang-format off */
+/* Every operation: name, kernel without _cpu or _cuda, parameters, arguments. The table below, what
+ * backends wrap around their kernels, and their initialisers all follow from these.
+ *
+ * Shapes as in the header in kernels/ of the same name: im2col.h, activation.h, batchnorm.h, pool.h. */
+#define OHM_UNPACK(...) __VA_ARGS__
+#define OHM_LAYER_OPERATIONS(F)                                                                    \
+    F(patches, ohm_im2col,                                                                         \
+      (float *patch, const float *x, const ohm_conv_shape *s, size_t first_row, int rows),         \
+      (patch, x, s, first_row, rows))                                                              \
+    F(patches_of_codes, ohm_im2col_codes,                                                          \
+      (uint8_t *patch, const uint8_t *x, uint8_t outside, const ohm_conv_shape *s,                 \
+       size_t first_row, int rows),                                                                \
+      (patch, x, outside, s, first_row, rows))                                                     \
+    F(scatter, ohm_col2im,                                                                         \
+      (float *dx, const float *patch, const ohm_conv_shape *s, size_t first_row, int rows),        \
+      (dx, patch, s, first_row, rows))                                                             \
+    F(relu, ohm_relu, (float *y, const float *x, size_t n), (y, x, n))                             \
+    F(relu_backward, ohm_relu_backward,                                                            \
+      (float *dx, const float *dy, const float *y, size_t n, int accumulate),                      \
+      (dx, dy, y, n, accumulate))                                                                  \
+    F(add, ohm_add, (float *y, const float *a, const float *b, size_t n), (y, a, b, n))            \
+    F(straight_through, ohm_straight_through,                                                      \
+      (float *y, const float *noisy, size_t n),                                                    \
+      (y, noisy, n))                                                                               \
+    F(scale_columns, ohm_scale_columns,                                                            \
+      (float *y, const float *x, const float *scale, size_t rows, size_t cols),                    \
+      (y, x, scale, rows, cols))                                                                   \
+    F(add_row, ohm_add_row,                                                                        \
+      (float *y, const float *row, size_t rows, size_t cols),                                      \
+      (y, row, rows, cols))                                                                        \
+    F(sum_columns, ohm_sum_columns,                                                                \
+      (float *sum, const float *x, size_t rows, size_t cols, double *partial),                     \
+      (sum, x, rows, cols, partial))                                                               \
+    F(scale_gradient, ohm_scale_gradient,                                                          \
+      (float *dscale, float *dw, const float *product, const float *w, const float *scale,         \
+       size_t rows, size_t cols),                                                                  \
+      (dscale, dw, product, w, scale, rows, cols))                                                 \
+    F(batch_norm_train, ohm_batch_norm_train,                                                      \
+      (float *y, float *saved, float *running_mean, float *running_variance, const float *x,       \
+       const float *gamma, const float *beta, size_t rows, size_t channels, double momentum,       \
+       double epsilon, double *workspace),                                                         \
+      (y, saved, running_mean, running_variance, x, gamma, beta, rows, channels, momentum,         \
+       epsilon, workspace))                                                                        \
+    F(batch_norm_infer, ohm_batch_norm_infer,                                                      \
+      (float *y, const float *x, const float *gamma, const float *beta,                            \
+       const float *running_mean, const float *running_variance, size_t rows, size_t channels,     \
+       double epsilon, double *workspace),                                                         \
+      (y, x, gamma, beta, running_mean, running_variance, rows, channels, epsilon, workspace))     \
+    F(batch_norm_backward, ohm_batch_norm_backward,                                                \
+      (float *dx, float *dgamma, float *dbeta, const float *dy, const float *x,                    \
+       const float *saved, const float *gamma, size_t rows, size_t channels, int accumulate,       \
+       double *workspace),                                                                         \
+      (dx, dgamma, dbeta, dy, x, saved, gamma, rows, channels, accumulate, workspace))             \
+    F(max_pool, ohm_max_pool,                                                                      \
+      (float *y, uint8_t *which, const float *x, const ohm_pool_shape *s, int images),             \
+      (y, which, x, s, images))                                                                    \
+    F(max_pool_backward, ohm_max_pool_backward,                                                    \
+      (float *dx, const float *dy, const uint8_t *which, const ohm_pool_shape *s, int images,      \
+       int accumulate),                                                                            \
+      (dx, dy, which, s, images, accumulate))                                                      \
+    F(avg_pool, ohm_avg_pool,                                                                      \
+      (float *y, const float *x, const ohm_pool_shape *s, int images),                             \
+      (y, x, s, images))                                                                           \
+    F(avg_pool_backward, ohm_avg_pool_backward,                                                    \
+      (float *dx, const float *dy, const ohm_pool_shape *s, int images, int accumulate),           \
+      (dx, dy, s, images, accumulate))
+
+/* conv.h, linear layers too: with a workspace; and what is a copy or a fill of memory. */
+#define OHM_MEMORY_OPERATIONS(F)                                                                   \
+    F(conv_forward, ohm_conv_forward,                                                              \
+      (float *y, const float *x, const float *w, const float *bias, const ohm_conv_shape *s,       \
+       int images, float *workspace, size_t floats),                                               \
+      (y, x, w, bias, s, images, workspace, floats))                                               \
+    F(conv_input, ohm_conv_input,                                                                  \
+      (float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int images,            \
+       int accumulate, float *workspace, size_t floats),                                           \
+      (dx, dy, w, s, images, accumulate, workspace, floats))                                       \
+    F(conv_weight, ohm_conv_weight,                                                                \
+      (float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int images,            \
+       float *workspace, size_t floats),                                                           \
+      (dw, dy, x, s, images, workspace, floats))                                                   \
+    F(copy, ohm_copy, (float *y, const float *x, size_t n), (y, x, n))                             \
+    F(fill, ohm_fill, (float *y, float value, size_t n), (y, value, n))
+
+/* What the CPU's kernels take or return by value is in the backend's memory here: range [1];
+ * totals->loss_sum and ->correct are added to, and ->squares; sgd and adam take lr and corrections from
+ * numbers and the scale from totals, not from the rule, and do nothing where totals->apply is 0; decide
+ * is ohm_step_decide. */
+#define OHM_STEP_OPERATIONS(F)                                                                     \
+    F(range_gradient, ohm_range_gradient,                                                          \
+      (float *sum, const float *dx, const float *x, const float *range, size_t n,                  \
+       double *partial),                                                                           \
+      (sum, dx, x, range, n, partial))                                                             \
+    F(softmax_loss, ohm_softmax_loss,                                                              \
+      (ohm_step_totals *totals, float *dlogits, const float *logits, const int32_t *labels,        \
+       int images, int classes, double smoothing, double scale, double *row_loss),                 \
+      (totals, dlogits, logits, labels, images, classes, smoothing, scale, row_loss))              \
+    F(sgd, ohm_sgd,                                                                                \
+      (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule,               \
+       const ohm_step_numbers *numbers, const ohm_step_totals *totals),                            \
+      (w, g, m, n, rule, numbers, totals))                                                         \
+    F(adam, ohm_adam,                                                                              \
+      (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule,     \
+       const ohm_step_numbers *numbers, const ohm_step_totals *totals),                            \
+      (w, g, m, v, n, rule, numbers, totals))                                                      \
+    F(sum_squares, ohm_sum_squares,                                                                \
+      (ohm_step_totals *totals, const float *x, size_t n, double *partial),                        \
+      (totals, x, n, partial))                                                                     \
+    F(decide, ohm_step_decide, (ohm_step_totals *totals, double clip_norm), (totals, clip_norm))
+
+#define OHM_OPERATIONS(F) OHM_LAYER_OPERATIONS(F) OHM_MEMORY_OPERATIONS(F) OHM_STEP_OPERATIONS(F)
+/* clang-format on */
+
 typedef struct ohm_backend {
     const char *name;
     int (*supports)(ohm_op op);
@@ -80,91 +194,17 @@ typedef struct ohm_backend {
     int (*has_recording)(const ohm_device *device);
     ohm_status (*replay)(ohm_device *device);
 
-    /* kernels/conv.h; linear layers too */
+    /* Sizes of workspace, as the headers of the kernels have them. */
     size_t (*conv_forward_floats)(const ohm_conv_shape *s, int images, int threads);
     size_t (*conv_input_floats)(const ohm_conv_shape *s, int images, int threads);
     size_t (*conv_weight_floats)(const ohm_conv_shape *s, int images, int threads);
-    void (*conv_forward)(ohm_device *device, float *y, const float *x, const float *w,
-                         const float *bias, const ohm_conv_shape *s, int images, float *workspace,
-                         size_t floats);
-    void (*conv_input)(ohm_device *device, float *dx, const float *dy, const float *w,
-                       const ohm_conv_shape *s, int images, int accumulate, float *workspace,
-                       size_t floats);
-    void (*conv_weight)(ohm_device *device, float *dw, const float *dy, const float *x,
-                        const ohm_conv_shape *s, int images, float *workspace, size_t floats);
-
-    /* kernels/im2col.h */
-    void (*patches)(ohm_device *device, float *patches, const float *x, const ohm_conv_shape *s,
-                    size_t first_row, int rows);
-    void (*patches_of_codes)(ohm_device *device, uint8_t *patches, const uint8_t *x,
-                             uint8_t outside, const ohm_conv_shape *s, size_t first_row, int rows);
-    void (*scatter)(ohm_device *device, float *dx, const float *patches, const ohm_conv_shape *s,
-                    size_t first_row, int rows);
-
-    /* kernels/activation.h */
-    void (*relu)(ohm_device *device, float *y, const float *x, size_t n);
-    void (*relu_backward)(ohm_device *device, float *dx, const float *dy, const float *y, size_t n,
-                          int accumulate);
-    void (*add)(ohm_device *device, float *y, const float *a, const float *b, size_t n);
-    void (*straight_through)(ohm_device *device, float *y, const float *noisy, size_t n);
-    void (*copy)(ohm_device *device, float *y, const float *x, size_t n);
-    void (*fill)(ohm_device *device, float *y, float value, size_t n);
-    void (*scale_columns)(ohm_device *device, float *y, const float *x, const float *scale,
-                          size_t rows, size_t cols);
-    void (*add_row)(ohm_device *device, float *y, const float *row, size_t rows, size_t cols);
     size_t (*column_partials)(size_t rows, size_t cols);
-    void (*sum_columns)(ohm_device *device, float *sum, const float *x, size_t rows, size_t cols,
-                        double *partial);
-    void (*scale_gradient)(ohm_device *device, float *dscale, float *dw, const float *product,
-                           const float *w, const float *scale, size_t rows, size_t cols);
-    /* range [1]: in the backend's memory */
-    void (*range_gradient)(ohm_device *device, float *sum, const float *dx, const float *x,
-                           const float *range, size_t n, double *partial);
-
-    /* kernels/batchnorm.h */
     size_t (*batch_norm_doubles)(size_t rows, size_t channels);
-    void (*batch_norm_train)(ohm_device *device, float *y, float *saved, float *running_mean,
-                             float *running_variance, const float *x, const float *gamma,
-                             const float *beta, size_t rows, size_t channels, double momentum,
-                             double epsilon, double *workspace);
-    void (*batch_norm_infer)(ohm_device *device, float *y, const float *x, const float *gamma,
-                             const float *beta, const float *running_mean,
-                             const float *running_variance, size_t rows, size_t channels,
-                             double epsilon, double *workspace);
-    void (*batch_norm_backward)(ohm_device *device, float *dx, float *dgamma, float *dbeta,
-                                const float *dy, const float *x, const float *saved,
-                                const float *gamma, size_t rows, size_t channels, int accumulate,
-                                double *workspace);
-
-    /* kernels/pool.h */
-    void (*max_pool)(ohm_device *device, float *y, uint8_t *which, const float *x,
-                     const ohm_pool_shape *s, int images);
-    void (*max_pool_backward)(ohm_device *device, float *dx, const float *dy, const uint8_t *which,
-                              const ohm_pool_shape *s, int images, int accumulate);
-    void (*avg_pool)(ohm_device *device, float *y, const float *x, const ohm_pool_shape *s,
-                     int images);
-    void (*avg_pool_backward)(ohm_device *device, float *dx, const float *dy,
-                              const ohm_pool_shape *s, int images, int accumulate);
-
-    /* kernels/softmax.h; adds to totals->loss_sum and ->correct */
-    void (*softmax_loss)(ohm_device *device, ohm_step_totals *totals, float *dlogits,
-                         const float *logits, const int32_t *labels, int images, int classes,
-                         double smoothing, double scale, double *row_loss);
-
-    /* kernels/optimiser.h; totals, numbers and parameters in the backend's memory. The rule's lr,
-     * corrections and gradient_scale do not count, and nothing happens where totals->apply is 0. */
-    void (*sgd)(ohm_device *device, float *w, const float *g, float *m, size_t n,
-                const ohm_optimiser_rule *rule, const ohm_step_numbers *numbers,
-                const ohm_step_totals *totals);
-    void (*adam)(ohm_device *device, float *w, const float *g, float *m, float *v, size_t n,
-                 const ohm_optimiser_rule *rule, const ohm_step_numbers *numbers,
-                 const ohm_step_totals *totals);
     size_t (*sum_squares_blocks)(size_t n);
-    /* totals->squares += */
-    void (*sum_squares)(ohm_device *device, ohm_step_totals *totals, const float *x, size_t n,
-                        double *partial);
-    /* ohm_step_decide */
-    void (*decide)(ohm_device *device, ohm_step_totals *totals, double clip_norm);
+
+#define OHM_OPERATION_ENTRY(name, kernel, parameters, arguments)                                   \
+    void (*name)(ohm_device *device, OHM_UNPACK parameters);
+    OHM_OPERATIONS(OHM_OPERATION_ENTRY)
 } ohm_backend;
 
 /* The backend that config->device asks for; `auto` takes a device where there is one that can run the

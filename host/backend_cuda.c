@@ -302,13 +302,13 @@ static ohm_status replay(ohm_device *device)
 
 /* ---- operations ---------------------------------------------------------------------------- */
 
-/* Entries that add the stream: name, function, parameters, arguments. */
-#define QUEUED(name, function, parameters, arguments)                                              \
-    static void name(ohm_device *device, UNPACK parameters)                                        \
+#define QUEUED(name, kernel, parameters, arguments)                                                \
+    static void name(ohm_device *device, OHM_UNPACK parameters)                                    \
     {                                                                                              \
-        DO(function(UNPACK arguments, device->stream));                                            \
+        DO(kernel##_cuda(OHM_UNPACK arguments, device->stream));                                   \
     }
-#define UNPACK(...) __VA_ARGS__
+OHM_LAYER_OPERATIONS(QUEUED)
+OHM_STEP_OPERATIONS(QUEUED)
 
 static void conv_forward(ohm_device *device, float *y, const float *x, const float *w,
                          const float *bias, const ohm_conv_shape *s, int images, float *workspace,
@@ -343,83 +343,7 @@ static void fill(ohm_device *device, float *y, float value, size_t n)
         DO(ohm_fill_cuda(y, value, n, device->stream));
 }
 
-QUEUED(patches, ohm_im2col_cuda,
-       (float *patch, const float *x, const ohm_conv_shape *s, size_t first_row, int rows),
-       (patch, x, s, first_row, rows))
-QUEUED(patches_of_codes, ohm_im2col_codes_cuda,
-       (uint8_t * patch, const uint8_t *x, uint8_t outside, const ohm_conv_shape *s,
-        size_t first_row, int rows),
-       (patch, x, outside, s, first_row, rows))
-QUEUED(scatter, ohm_col2im_cuda,
-       (float *dx, const float *patch, const ohm_conv_shape *s, size_t first_row, int rows),
-       (dx, patch, s, first_row, rows))
-QUEUED(relu, ohm_relu_cuda, (float *y, const float *x, size_t n), (y, x, n))
-QUEUED(relu_backward, ohm_relu_backward_cuda,
-       (float *dx, const float *dy, const float *y, size_t n, int accumulate),
-       (dx, dy, y, n, accumulate))
-QUEUED(add, ohm_add_cuda, (float *y, const float *a, const float *b, size_t n), (y, a, b, n))
-QUEUED(straight_through, ohm_straight_through_cuda, (float *y, const float *noisy, size_t n),
-       (y, noisy, n))
-QUEUED(scale_columns, ohm_scale_columns_cuda,
-       (float *y, const float *x, const float *scale, size_t rows, size_t cols),
-       (y, x, scale, rows, cols))
-QUEUED(add_row, ohm_add_row_cuda, (float *y, const float *row, size_t rows, size_t cols),
-       (y, row, rows, cols))
-QUEUED(sum_columns, ohm_sum_columns_cuda,
-       (float *sum, const float *x, size_t rows, size_t cols, double *partial),
-       (sum, x, rows, cols, partial))
-QUEUED(scale_gradient, ohm_scale_gradient_cuda,
-       (float *dscale, float *dw, const float *product, const float *w, const float *scale,
-        size_t rows, size_t cols),
-       (dscale, dw, product, w, scale, rows, cols))
-QUEUED(range_gradient, ohm_range_gradient_cuda,
-       (float *sum, const float *dx, const float *x, const float *range, size_t n, double *partial),
-       (sum, dx, x, range, n, partial))
-QUEUED(batch_norm_train, ohm_batch_norm_train_cuda,
-       (float *y, float *saved, float *running_mean, float *running_variance, const float *x,
-        const float *gamma, const float *beta, size_t rows, size_t channels, double momentum,
-        double epsilon, double *workspace),
-       (y, saved, running_mean, running_variance, x, gamma, beta, rows, channels, momentum, epsilon,
-        workspace))
-QUEUED(batch_norm_infer, ohm_batch_norm_infer_cuda,
-       (float *y, const float *x, const float *gamma, const float *beta, const float *running_mean,
-        const float *running_variance, size_t rows, size_t channels, double epsilon,
-        double *workspace),
-       (y, x, gamma, beta, running_mean, running_variance, rows, channels, epsilon, workspace))
-QUEUED(batch_norm_backward, ohm_batch_norm_backward_cuda,
-       (float *dx, float *dgamma, float *dbeta, const float *dy, const float *x, const float *saved,
-        const float *gamma, size_t rows, size_t channels, int accumulate, double *workspace),
-       (dx, dgamma, dbeta, dy, x, saved, gamma, rows, channels, accumulate, workspace))
-QUEUED(max_pool, ohm_max_pool_cuda,
-       (float *y, uint8_t *which, const float *x, const ohm_pool_shape *s, int images),
-       (y, which, x, s, images))
-QUEUED(max_pool_backward, ohm_max_pool_backward_cuda,
-       (float *dx, const float *dy, const uint8_t *which, const ohm_pool_shape *s, int images,
-        int accumulate),
-       (dx, dy, which, s, images, accumulate))
-QUEUED(avg_pool, ohm_avg_pool_cuda, (float *y, const float *x, const ohm_pool_shape *s, int images),
-       (y, x, s, images))
-QUEUED(avg_pool_backward, ohm_avg_pool_backward_cuda,
-       (float *dx, const float *dy, const ohm_pool_shape *s, int images, int accumulate),
-       (dx, dy, s, images, accumulate))
-QUEUED(softmax_loss, ohm_softmax_loss_cuda,
-       (ohm_step_totals * totals, float *dlogits, const float *logits, const int32_t *labels,
-        int images, int classes, double smoothing, double scale, double *row_loss),
-       (totals, dlogits, logits, labels, images, classes, smoothing, scale, row_loss))
-QUEUED(sgd, ohm_sgd_cuda,
-       (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *rule,
-        const ohm_step_numbers *numbers, const ohm_step_totals *totals),
-       (w, g, m, n, rule, numbers, totals))
-QUEUED(adam, ohm_adam_cuda,
-       (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *rule,
-        const ohm_step_numbers *numbers, const ohm_step_totals *totals),
-       (w, g, m, v, n, rule, numbers, totals))
-QUEUED(sum_squares, ohm_sum_squares_cuda,
-       (ohm_step_totals * totals, const float *x, size_t n, double *partial),
-       (totals, x, n, partial))
-QUEUED(decide, ohm_step_decide_cuda, (ohm_step_totals * totals, double clip_norm),
-       (totals, clip_norm))
-
+#define ENTRY(name, kernel, parameters, arguments) .name = name,
 extern const ohm_backend ohm_backend_cuda;
 const ohm_backend ohm_backend_cuda = {
     .name = "cuda",
@@ -448,36 +372,7 @@ const ohm_backend ohm_backend_cuda = {
     .conv_forward_floats = ohm_conv_forward_floats_cuda,
     .conv_input_floats = ohm_conv_input_floats_cuda,
     .conv_weight_floats = ohm_conv_weight_floats_cuda,
-    .conv_forward = conv_forward,
-    .conv_input = conv_input,
-    .conv_weight = conv_weight,
-    .patches = patches,
-    .patches_of_codes = patches_of_codes,
-    .scatter = scatter,
-    .relu = relu,
-    .relu_backward = relu_backward,
-    .add = add,
-    .straight_through = straight_through,
-    .copy = copy,
-    .fill = fill,
-    .scale_columns = scale_columns,
-    .add_row = add_row,
     .column_partials = ohm_column_partials,
-    .sum_columns = sum_columns,
-    .scale_gradient = scale_gradient,
-    .range_gradient = range_gradient,
     .batch_norm_doubles = ohm_batch_norm_doubles,
-    .batch_norm_train = batch_norm_train,
-    .batch_norm_infer = batch_norm_infer,
-    .batch_norm_backward = batch_norm_backward,
-    .max_pool = max_pool,
-    .max_pool_backward = max_pool_backward,
-    .avg_pool = avg_pool,
-    .avg_pool_backward = avg_pool_backward,
-    .softmax_loss = softmax_loss,
-    .sgd = sgd,
-    .adam = adam,
     .sum_squares_blocks = ohm_sum_squares_blocks,
-    .sum_squares = sum_squares,
-    .decide = decide,
-};
+    OHM_OPERATIONS(ENTRY)};

@@ -34,91 +34,19 @@ static void seen(const char *operation)
         snprintf(watch.first, sizeof watch.first, "%s", operation);
 }
 
-#define WATCHED(operation, parameters, arguments)                                                  \
-    static void watched_##operation(ohm_device *d, UNPACK parameters)                              \
+#define WATCHED(name, kernel, parameters, arguments)                                               \
+    static void watched_##name(ohm_device *device, OHM_UNPACK parameters)                          \
     {                                                                                              \
-        seen(#operation);                                                                          \
-        ohm_backend_cpu.operation(d, UNPACK arguments);                                            \
+        seen(#name);                                                                               \
+        ohm_backend_cpu.name(device, OHM_UNPACK arguments);                                        \
     }
-#define UNPACK(...) __VA_ARGS__
-WATCHED(conv_forward,
-        (float *y, const float *x, const float *w, const float *b, const ohm_conv_shape *s, int n,
-         float *ws, size_t f),
-        (y, x, w, b, s, n, ws, f))
-WATCHED(conv_input,
-        (float *dx, const float *dy, const float *w, const ohm_conv_shape *s, int n, int a,
-         float *ws, size_t f),
-        (dx, dy, w, s, n, a, ws, f))
-WATCHED(conv_weight,
-        (float *dw, const float *dy, const float *x, const ohm_conv_shape *s, int n, float *ws,
-         size_t f),
-        (dw, dy, x, s, n, ws, f))
-WATCHED(patches, (float *p, const float *x, const ohm_conv_shape *s, size_t r, int n),
-        (p, x, s, r, n))
-WATCHED(patches_of_codes,
-        (uint8_t *p, const uint8_t *x, uint8_t o, const ohm_conv_shape *s, size_t r, int n),
-        (p, x, o, s, r, n))
-WATCHED(scatter, (float *dx, const float *p, const ohm_conv_shape *s, size_t r, int n),
-        (dx, p, s, r, n))
-WATCHED(relu, (float *y, const float *x, size_t n), (y, x, n))
-WATCHED(relu_backward, (float *dx, const float *dy, const float *y, size_t n, int a),
-        (dx, dy, y, n, a))
-WATCHED(add, (float *y, const float *a, const float *b, size_t n), (y, a, b, n))
-WATCHED(straight_through, (float *y, const float *x, size_t n), (y, x, n))
-WATCHED(copy, (float *y, const float *x, size_t n), (y, x, n))
-WATCHED(fill, (float *y, float v, size_t n), (y, v, n))
-WATCHED(scale_columns, (float *y, const float *x, const float *s, size_t r, size_t c),
-        (y, x, s, r, c))
-WATCHED(add_row, (float *y, const float *row, size_t r, size_t c), (y, row, r, c))
-WATCHED(sum_columns, (float *sum, const float *x, size_t r, size_t c, double *p),
-        (sum, x, r, c, p))
-WATCHED(scale_gradient,
-        (float *ds, float *dw, const float *p, const float *w, const float *s, size_t r, size_t c),
-        (ds, dw, p, w, s, r, c))
-WATCHED(range_gradient, (float *s, const float *dx, const float *x, const float *r, size_t n, double *p),
-        (s, dx, x, r, n, p))
-WATCHED(batch_norm_train,
-        (float *y, float *s, float *m, float *v, const float *x, const float *g, const float *b,
-         size_t r, size_t c, double mo, double e, double *ws),
-        (y, s, m, v, x, g, b, r, c, mo, e, ws))
-WATCHED(batch_norm_backward,
-        (float *dx, float *dg, float *db, const float *dy, const float *x, const float *s,
-         const float *g, size_t r, size_t c, int a, double *ws),
-        (dx, dg, db, dy, x, s, g, r, c, a, ws))
-WATCHED(max_pool, (float *y, uint8_t *w, const float *x, const ohm_pool_shape *s, int n),
-        (y, w, x, s, n))
-WATCHED(max_pool_backward,
-        (float *dx, const float *dy, const uint8_t *w, const ohm_pool_shape *s, int n, int a),
-        (dx, dy, w, s, n, a))
-WATCHED(avg_pool, (float *y, const float *x, const ohm_pool_shape *s, int n), (y, x, s, n))
-WATCHED(avg_pool_backward, (float *dx, const float *dy, const ohm_pool_shape *s, int n, int a),
-        (dx, dy, s, n, a))
-WATCHED(sgd,
-        (float *w, const float *g, float *m, size_t n, const ohm_optimiser_rule *r,
-         const ohm_step_numbers *l, const ohm_step_totals *t),
-        (w, g, m, n, r, l, t))
-WATCHED(adam,
-        (float *w, const float *g, float *m, float *v, size_t n, const ohm_optimiser_rule *r,
-         const ohm_step_numbers *l, const ohm_step_totals *t),
-        (w, g, m, v, n, r, l, t))
-WATCHED(softmax_loss,
-        (ohm_step_totals *t, float *dl, const float *l, const int32_t *c, int n, int k, double s,
-         double f, double *rows),
-        (t, dl, l, c, n, k, s, f, rows))
-WATCHED(sum_squares, (ohm_step_totals *t, const float *x, size_t n, double *p), (t, x, n, p))
-WATCHED(decide, (ohm_step_totals *t, double clip), (t, clip))
+OHM_OPERATIONS(WATCHED)
 
 static ohm_backend watched_backend(void)
 {
     ohm_backend b = ohm_backend_cpu;
-#define WATCH(operation) b.operation = watched_##operation
-    WATCH(conv_forward), WATCH(conv_input), WATCH(conv_weight), WATCH(patches);
-    WATCH(patches_of_codes), WATCH(scatter), WATCH(relu), WATCH(relu_backward), WATCH(add);
-    WATCH(straight_through), WATCH(copy), WATCH(fill), WATCH(scale_columns), WATCH(add_row);
-    WATCH(sum_columns), WATCH(scale_gradient), WATCH(range_gradient), WATCH(batch_norm_train);
-    WATCH(batch_norm_backward), WATCH(max_pool), WATCH(max_pool_backward), WATCH(avg_pool);
-    WATCH(avg_pool_backward), WATCH(sgd), WATCH(adam), WATCH(softmax_loss), WATCH(sum_squares);
-    WATCH(decide);
+#define WATCH(name, kernel, parameters, arguments) b.name = watched_##name;
+    OHM_OPERATIONS(WATCH)
     return b;
 }
 
