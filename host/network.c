@@ -264,6 +264,7 @@ static ohm_status recompute(ohm_network *network, int first, int end, const ohm_
 {
     ohm_status status = OHM_OK;
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "recompute", -1);
+    ohm_network_mark(network, "recompute", NULL);
     network->recomputing = 1;
     for (int i = first; i < end; i++)
         network->layer[i].now = network->layer[i].again;
@@ -288,6 +289,7 @@ ohm_status ohm_network_backward(ohm_network *network, const ohm_pass *pass)
         if (network->layer[first].recomputed)
             status = recompute(network, first, end, pass);
         ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "backward", -1);
+        ohm_network_mark(network, "backward", NULL);
         for (int i = end - 1; i >= first && status == OHM_OK; i--)
             status = run_layer(network, &network->layer[i], pass, RUN_BACKWARD);
         ohm_trace_end(network->trace);

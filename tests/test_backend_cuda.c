@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "datasets/datasets.h"
 #include "host/checkpoint.h"
@@ -151,8 +150,9 @@ OHM_TEST(backend_cuda, lenet_trains_as_on_the_cpu)
 
 OHM_TEST(backend_cuda, resnet_trains_as_on_the_cpu)
 {
-    static const char *const set[] = {"train.batch=6", "train.micro_batch=3", "train.optimiser=sgd",
-                                      "train.nesterov=true", NULL};
+    static const char *const set[] = {
+        "train.batch=6",       "train.micro_batch=3",        "train.optimiser=sgd",
+        "train.nesterov=true", "train.recompute_segments=3", NULL};
     NEEDS_DEVICE();
     train_both(OHM_NET_RESNET20, 8, 3, set, 3, 1e-4);
 }
@@ -233,6 +233,25 @@ OHM_TEST(backend_cuda, a_loss_that_is_no_number_changes_nothing)
     }
 }
 
+/* Images may be overwritten only when the device has read them. */
+OHM_TEST(backend_cuda, images_stay_until_they_were_read)
+{
+    float logits[2][40];
+    NEEDS_DEVICE();
+    for (int again = 0; again < 2; again++) {
+        model *m = model_of(OHM_NET_MLP, 8, 1, "cuda", NULL, 0);
+        const ohm_pass pass = {.images = 4};
+        fill_random(m->network, 0, 4, 0);
+        OHM_OK_OR_FAIL(ohm_network_forward(m->network, &pass));
+        if (again)
+            fill_random(m->network, 0, 4, 7);
+        OHM_OK_OR_FAIL(
+            ohm_network_read(m->network, logits[again], ohm_network_logits(m->network), 40));
+        drop(m);
+    }
+    OHM_ASSERT(ohm_compare_bits(logits[0], logits[1], 40));
+}
+
 /* ---- precision ----------------------------------------------------------------------------- */
 
 OHM_TEST(backend_cuda, tf32_and_bf16_round_the_operands)
@@ -260,9 +279,9 @@ OHM_TEST(backend_cuda, tf32_and_bf16_round_the_operands)
 OHM_TEST(backend_cuda, checkpoints_pass_between_devices)
 {
     static const char *const names[2] = {"cpu", "cuda"};
-    char path[64];
+    char path[256];
     NEEDS_DEVICE();
-    snprintf(path, sizeof path, "device-%d.safetensors", (int)getpid());
+    snprintf(path, sizeof path, "%s/device.safetensors", ohm_test_tmpdir());
     for (int from = 0; from < 2; from++) {
         model *a = model_of(OHM_NET_RESNET20, 8, 3, names[from], NULL, 0),
               *b = model_of(OHM_NET_RESNET20, 8, 3, names[!from], NULL, 0);
@@ -280,48 +299,99 @@ OHM_TEST(backend_cuda, checkpoints_pass_between_devices)
         drop(a);
         drop(b);
     }
-    unlink(path);
 }
 
-/* A run on the device, evaluated there, goes on on the CPU, and the other way. */
-OHM_TEST(backend_cuda, a_run_changes_its_device)
+/* A run without a chip of two micro-batches per step, a checkpoint every two. */
+typedef struct {
+    ohm_config config;
+    ohm_architecture architecture;
+    ohm_dataset train, test;
+} experiment;
+
+static experiment *experiment_of(void)
 {
     static const char *const set[] = {
         "hardware=none",       "train.mode=baseline",     "network.width=16",
         "data.train_limit=64", "data.test_limit=20",      "train.batch=16",
         "train.micro_batch=8", "train.steps=4",           "eval.batch=16",
         "train.eval_every=2",  "train.checkpoint_every=2"};
-    static ohm_config config;
-    static ohm_architecture a;
-    ohm_dataset train, test;
+    experiment *e = calloc(1, sizeof *e);
+    ck_assert_ptr_nonnull(e);
+    OHM_OK_OR_FAIL(ohm_config_read(&e->config, NULL));
+    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
+        OHM_OK_OR_FAIL(ohm_config_set(&e->config, set[i]));
+    OHM_OK_OR_FAIL(ohm_datasets_load(&e->train, &e->test, &e->config));
+    OHM_OK_OR_FAIL(ohm_model_build(&e->architecture, &e->config, e->train.height, e->train.width,
+                                   e->train.channels, 10));
+    return e;
+}
+
+static void drop_experiment(experiment *e)
+{
+    ohm_dataset_free(&e->train);
+    ohm_dataset_free(&e->test);
+    free(e);
+}
+
+static ohm_status train_to(experiment *e, int device, int steps, ohm_train_options options,
+                           ohm_train_result *result)
+{
+    const ohm_train_job job = {&e->config, &e->architecture, &e->train, &e->test};
+    e->config.device.kind = device;
+    e->config.train.steps = steps;
+    return ohm_train(&job, &options, result);
+}
+
+/* A run on the device, evaluated there, goes on on the CPU, and the other way. */
+OHM_TEST(backend_cuda, a_run_changes_its_device)
+{
     double accuracy[2], loss[2];
     NEEDS_DEVICE();
-    OHM_OK_OR_FAIL(ohm_config_read(&config, NULL));
-    for (size_t i = 0; i < sizeof set / sizeof *set; i++)
-        OHM_OK_OR_FAIL(ohm_config_set(&config, set[i]));
-    OHM_OK_OR_FAIL(ohm_datasets_load(&train, &test, &config));
-    OHM_OK_OR_FAIL(ohm_model_build(&a, &config, train.height, train.width, train.channels, 10));
-    const ohm_train_job job = {&config, &a, &train, &test};
-    for (int first = OHM_DEVICE_CPU; first <= OHM_DEVICE_CUDA; first++) {
+    experiment *e = experiment_of();
+    for (int i = 0; i < 2; i++) {
         char dir[256];
         ohm_train_result result;
-        snprintf(dir, sizeof dir, "%s/run-%d", ohm_test_tmpdir(), first);
-        ohm_train_options options = {.run_dir = dir};
-        config.train.steps = 2;
-        config.device.kind = first;
-        OHM_OK_OR_FAIL(ohm_train(&job, &options, &result));
-        options.resume = 1;
-        config.train.steps = 4;
-        config.device.kind = first == OHM_DEVICE_CPU ? OHM_DEVICE_CUDA : OHM_DEVICE_CPU;
-        OHM_OK_OR_FAIL(ohm_train(&job, &options, &result));
+        snprintf(dir, sizeof dir, "%s/run-%d", ohm_test_tmpdir(), i);
+        OHM_OK_OR_FAIL(train_to(e, i ? OHM_DEVICE_CUDA : OHM_DEVICE_CPU, 2,
+                                (ohm_train_options){.run_dir = dir}, &result));
+        OHM_OK_OR_FAIL(train_to(e, i ? OHM_DEVICE_CPU : OHM_DEVICE_CUDA, 4,
+                                (ohm_train_options){.run_dir = dir, .resume = 1}, &result));
         ck_assert_int_eq(result.steps, 4);
-        accuracy[first - OHM_DEVICE_CPU] = result.clean_accuracy;
-        loss[first - OHM_DEVICE_CPU] = result.loss;
+        accuracy[i] = result.clean_accuracy;
+        loss[i] = result.loss;
     }
     ck_assert_double_eq(accuracy[0], accuracy[1]);
     ck_assert_double_eq_tol(loss[0], loss[1], 1e-4);
-    ohm_dataset_free(&train);
-    ohm_dataset_free(&test);
+    drop_experiment(e);
+}
+
+static void break_kernel(void *context, const ohm_train_event *event)
+{
+    if (event->step == *(int *)context && !event->evaluated)
+        executor_break("relu_backward");
+}
+
+OHM_TEST(backend_cuda, a_failure_ends_a_run_and_loses_nothing)
+{
+    int at = 3;
+    char dir[256];
+    ohm_train_result result;
+    NEEDS_DEVICE();
+    if (!executor_present())
+        OHM_SKIP("kernels break on the host executor alone");
+    experiment *e = experiment_of();
+    snprintf(dir, sizeof dir, "%s/run", ohm_test_tmpdir());
+    const ohm_train_options broken = {.run_dir = dir, .on_event = break_kernel, .context = &at};
+    ck_assert_int_eq(train_to(e, OHM_DEVICE_CUDA, 4, broken, &result), OHM_ERR_DEVICE);
+    const char *text = ohm_error_text();
+    ck_assert_msg(strstr(text, "after step 3 (last good checkpoint: step 2)") &&
+                      strstr(text, "device cuda:0: backward: ") && strstr(text, "relu_backward"),
+                  "%s", text);
+    executor_repair();
+    OHM_OK_OR_FAIL(
+        train_to(e, OHM_DEVICE_CPU, 4, (ohm_train_options){.run_dir = dir, .resume = 1}, &result));
+    ck_assert_int_eq(result.steps, 4);
+    drop_experiment(e);
 }
 
 /* ---- what goes wrong ----------------------------------------------------------------------- */

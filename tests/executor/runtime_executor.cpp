@@ -417,13 +417,12 @@ ohm_cuda_status executor_queue_launch(const char *name, dim3 grid, dim3 block, s
         return refuse(name, "blocks are whole warps here: a multiple of 32 threads");
     if (shared_bytes > 227 * 1024)
         return refuse(name, "more than 227 KiB of dynamic shared memory");
-    const bool fails = broken_kernel && strstr(name, broken_kernel);
-    if (fails)
-        broken_kernel = nullptr;
     return queue(s, name, [=]() {
         std::string error;
-        if (fails)
+        if (broken_kernel && strstr(name, broken_kernel)) {
+            broken_kernel = nullptr;
             return ohm_cuda_fail(OHM_CUDA_KERNEL, name, "broken by the test");
+        }
         if (executor_run_kernel(&error, name, grid, block, shared_bytes, body))
             return check_memory(name);
         return ohm_cuda_fail(OHM_CUDA_KERNEL, "executor", error.c_str());
