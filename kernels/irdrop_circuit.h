@@ -17,8 +17,9 @@ void sgetrs_(const char *trans, const int *n, const int *nrhs, const float *a, c
 void dgetrs_(const char *trans, const int *n, const int *nrhs, const double *a, const int *lda, const int *pivot, double *b,
              const int *ldb, int *info);
 
-/* `rows` steps, `columns` states. The longer side is marched; a mirrored tile has its word and bit
- * lines exchanged and both counted from the other end. */
+/* `rows` steps, `columns` states. The longer side is marched, unless lines that end in two terminals would
+ * be marched along (which takes two marches) and the others are not much shorter; a mirrored tile has its
+ * word and bit lines exchanged and both counted from the other end. */
 typedef struct {
     int rows, columns, mirrored;
     double source, word, bit, terminal; /* resistances */
@@ -32,7 +33,11 @@ static inline ohm_circuit ohm_circuit_of(const ohm_crosspoint *t)
     /* two ends joined by lines without resistance are one */
     double far = w->drive_both && source > 0.0 ? 1.0 / source : 0.0,
            top = w->sense_both && terminal > 0.0 ? 1.0 / terminal : 0.0;
-    if (t->rows >= t->columns)
+    int mirrored = t->rows < t->columns, longer = mirrored ? t->columns : t->rows,
+        shorter = mirrored ? t->rows : t->columns;
+    if ((mirrored ? far > 0.0 && top == 0.0 : top > 0.0 && far == 0.0) && longer < 2 * shorter)
+        mirrored = !mirrored;
+    if (!mirrored)
         return (ohm_circuit){t->rows,     t->columns, 0,   source, w->word_line,
                              w->bit_line, terminal,   far, top};
     return (ohm_circuit){t->columns,  t->rows, 1,  terminal, w->bit_line,

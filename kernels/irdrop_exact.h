@@ -2,7 +2,8 @@
  * I = Vᵀ·G_eff. Computed by marching along the bit lines ("shooting"): all C bit-line terminals at
  * once, numerator N (currents into the sources) and denominator E (terminal voltages) kept apart,
  * G_eff = N·E⁻¹ by reciprocity. 11·R·C² + (2/3)·C³ + 2·R·C² flop. Steep tiles are renormalised on the
- * way; without that the march loses every digit once R·sqrt(r·g_max) passes about 15. */
+ * way; without that the march loses every digit once R·sqrt(r·g_max) passes about 15. Lines sensed at both
+ * ends take two marches. Needs no BLAS: bits depend on the instruction set alone. */
 #ifndef OHM_KERNELS_IRDROP_EXACT_H
 #define OHM_KERNELS_IRDROP_EXACT_H
 
@@ -35,7 +36,9 @@ typedef struct {
 } ohm_solve_report;
 
 /* g, g_eff: [rows][columns]; g_eff may be g. scratch: the bytes of the matching function, 64-byte aligned.
- * report may be NULL. Works in the calling thread: callers put threads over tiles. */
+ * report may be NULL. Works in the calling thread: callers put threads over tiles. Error of the float version:
+ * under 1e-5 of the largest entry; where float might not keep that (tall tiles with a large drop), it solves
+ * in double inside. Negative rounding residues are 0. */
 ohm_solve_status ohm_irdrop_exact_f32(float *g_eff, const float *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
 ohm_solve_status ohm_irdrop_exact_f64(double *g_eff, const double *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
 size_t ohm_irdrop_exact_bytes_f32(const ohm_crosspoint *tile);

@@ -147,7 +147,7 @@ static void pass_wires(const ohm_programming *p, block *b, int used)
     ohm_solve_status status = ohm_irdrop_exact_f32(b->single, b->single, &exact, b->solver, NULL);
     b->status = status == OHM_SOLVE_OK ? b->status : status;
     for (size_t i = 0; i < (size_t)rows * columns; i++)
-        b->tile[i] = fmax(b->single[i], 0.0);
+        b->tile[i] = b->single[i];
 }
 
 /* after = what the wires leave of before. Separate arrays pass one by one, a pair of columns together. */

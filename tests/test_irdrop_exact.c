@@ -6,6 +6,7 @@
 
 #include "host/status.h"
 #include "kernels/irdrop_exact.h"
+#include "kernels/irdrop_march.h"
 #include "tests/compare.h"
 #include "tests/fixture_chip.h"
 #include "tests/runner.h"
@@ -161,52 +162,140 @@ OHM_TEST(irdrop_exact, steep_tiles_are_renormalised)
     ck_assert_int_gt(renormalised, 4);
 }
 
+/* Laws of one solved tile; slack is the precision's. Returns the total current with all rows at 1 V. */
+static double check_laws(const double *a, const double *g, const ohm_crosspoint *tile, double slack)
+{
+    double total = 0.0, largest = 0.0;
+    for (int i = 0; i < tile->rows * tile->columns; i++) {
+        total += a[i];
+        largest = a[i] > largest ? a[i] : largest;
+        ck_assert_double_ge(a[i], 0.0);
+    }
+    for (int r = 0; r < tile->rows; r++) {
+        double sum = 0.0, bound = 0.0;
+        for (int c = 0; c < tile->columns; c++) {
+            sum += a[r * tile->columns + c];
+            bound += g[r * tile->columns + c];
+        }
+        ck_assert_msg(sum <= bound + slack * (bound + largest), "row %d: %.9g of %.9g", r, sum, bound);
+    }
+    for (int c = 0; c < tile->columns; c++) {
+        double sum = 0.0, bound = 0.0;
+        for (int r = 0; r < tile->rows; r++) {
+            sum += a[r * tile->columns + c];
+            bound += g[r * tile->columns + c];
+        }
+        ck_assert_msg(sum <= bound + slack * (bound + largest), "column %d: %.9g of %.9g", c, sum, bound);
+    }
+    return total;
+}
+
+/* The tile seen from its bit lines, both counted from the other end. */
+static void turn(double *out, const double *g, int rows, int columns)
+{
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c++)
+            out[(columns - 1 - c) * rows + (rows - 1 - r)] = g[r * columns + c];
+}
+
 OHM_TEST(irdrop_exact, laws_of_passive_circuits)
 {
-    for (uint32_t seed = 0; seed < 12; seed++) {
-        int rows = 10 + (int)seed * 3, columns = 40 - (int)seed * 2, cells = rows * columns;
+    static int (*const solve[2])(double *, const double *, const ohm_crosspoint *) = {solve_f64, solve_f32};
+    static const double slack[2] = {1e-12, 3e-6};
+    for (uint32_t seed = 0; seed < 24; seed++) {
+        int precision = (int)seed % 2, rows = 10 + (int)seed * 3, columns = 80 - (int)seed * 3, cells = rows * columns;
         double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a),
-               *b = malloc((size_t)cells * sizeof *b), last = INFINITY;
+               *b = malloc((size_t)cells * sizeof *b), *turned = malloc((size_t)cells * sizeof *turned), last = INFINITY;
         random_tile(g, cells, 1e-4, 50.0, 0.2, seed);
+        for (int i = 0; i < cells; i++)
+            g[i] = (float)g[i];
         for (double ohms = 0.0; ohms < 50.0; ohms = ohms * 3.0 + 0.5) {
-            ohm_crosspoint tile = {
-                rows, columns, wired(ohms, 2.0 * ohms, 5.0 * ohms, ohms, seed & 1, seed >> 1 & 1)};
-            solve_f64(a, g, &tile);
-            double total = 0.0;
-            for (int i = 0; i < cells; i++) {
-                total += a[i];
-                ck_assert_double_ge(a[i], 0.0);
-                if (ohms == 0.0)
-                    ck_assert_double_le(fabs(a[i] - g[i]), 1e-14 * g[i]);
-            }
-            ck_assert_msg(total <= last * (1.0 + 1e-12),
+            int both = (int)seed >> 1;
+            ohm_crosspoint tile = {rows, columns, wired(ohms, 2.0 * ohms, 5.0 * ohms, ohms, both & 1, both >> 1 & 1)};
+            solve[precision](a, g, &tile);
+            double total = check_laws(a, g, &tile, slack[precision]);
+            ck_assert_msg(total <= last * (1.0 + slack[precision]),
                           "the total current rises with the resistance of the wires");
+            ck_assert_msg(ohms == 0.0 || total < last * 0.99, "wires of %g ohm do nothing", ohms);
             last = total;
-            for (int r = 0; r < rows; r++) {
-                double sum = 0.0, bound = 0.0;
-                for (int c = 0; c < columns; c++) {
-                    sum += a[r * columns + c];
-                    bound += g[r * columns + c];
-                }
-                ck_assert_double_le(sum, bound * (1.0 + 1e-12));
-            }
-            /* reciprocity: the tile seen from its bit lines, both counted from the other end, is its transpose */
-            double *flipped = malloc((size_t)cells * sizeof *flipped);
-            ohm_crosspoint other = {
-                columns, rows, wired(2.0 * ohms, ohms, ohms, 5.0 * ohms, seed >> 1 & 1, seed & 1)};
-            for (int r = 0; r < rows; r++)
-                for (int c = 0; c < columns; c++)
-                    flipped[(columns - 1 - c) * rows + (rows - 1 - r)] = g[r * columns + c];
-            solve_f64(b, flipped, &other);
-            for (int r = 0; r < rows; r++)
-                for (int c = 0; c < columns; c++)
-                    flipped[r * columns + c] = b[(columns - 1 - c) * rows + (rows - 1 - r)];
-            ck_assert_double_le(norm_error(flipped, a, cells), 1e-11);
-            free(flipped);
+            ohm_crosspoint other = {columns, rows, wired(2.0 * ohms, ohms, ohms, 5.0 * ohms, both >> 1 & 1, both & 1)};
+            turn(turned, g, rows, columns);
+            solve[precision](b, turned, &other);
+            turn(turned, b, columns, rows);
+            ck_assert_double_le(norm_error(turned, a, cells), precision ? 1e-5 : 1e-11);
         }
         free(g);
         free(a);
         free(b);
+        free(turned);
+    }
+}
+
+/* Without resistance the tile is its conductances, to the bit, in whatever order its rows stand. */
+OHM_TEST(irdrop_exact, no_wires_leave_every_bit)
+{
+    static const int shapes[][2] = {{1, 1}, {5, 1}, {1, 5}, {37, 70}, {70, 33}, {128, 128}};
+    for (int i = 0; i < 24; i++) {
+        ohm_crosspoint tile = {shapes[i % 6][0], shapes[i % 6][1], wired(0.0, 0.0, 0.0, 0.0, i / 6 & 1, i / 12)};
+        int cells = tile.rows * tile.columns;
+        double *g = malloc((size_t)cells * sizeof *g), *a = malloc((size_t)cells * sizeof *a);
+        random_tile(g, cells, 1e-3, 1000.0, 0.4, (uint32_t)i);
+        g[cells / 2] = 0.0;
+        for (int precision = 0; precision < 2; precision++) {
+            for (int order = 0; order < 2; order++) {
+                for (int c = 0; c < tile.columns && order; c++) {
+                    double keep = g[c];
+                    g[c] = g[cells - tile.columns + c];
+                    g[cells - tile.columns + c] = keep;
+                }
+                for (int k = 0; k < cells && precision; k++)
+                    g[k] = (float)g[k];
+                (precision ? solve_f32 : solve_f64)(a, g, &tile);
+                ck_assert_mem_eq(a, g, (size_t)cells * sizeof *g);
+            }
+        }
+        free(g);
+        free(a);
+    }
+}
+
+/* Instruction sets with fused multiply-add agree to the bit, the one without to rounding. */
+OHM_TEST(irdrop_exact, same_on_every_instruction_set)
+{
+    static const int shapes[][2] = {{1, 1}, {5, 40}, {70, 33}, {96, 100}};
+    for (int i = 0; i < 16; i++) {
+        ohm_crosspoint tile = {shapes[i % 4][0], shapes[i % 4][1], wired(3.0, 2.0, 20.0, 5.0, i / 4 & 1, i / 8)};
+        int cells = tile.rows * tile.columns;
+        double *g = malloc((size_t)cells * sizeof *g), *a[3];
+        float *single = malloc((size_t)cells * sizeof *single), *b[3];
+        random_tile(g, cells, 3e-4, 100.0, 0.3, (uint32_t)i);
+        for (int k = 0; k < cells; k++)
+            single[k] = (float)g[k];
+        void *scratch = solve_scratch(ohm_irdrop_exact_bytes_f64(&tile) + ohm_irdrop_exact_bytes_f32(&tile));
+        for (ohm_isa isa = OHM_ISA_BASE; isa <= ohm_cpu_isa(); isa++) {
+            a[isa] = malloc((size_t)cells * sizeof *a[isa]);
+            b[isa] = malloc((size_t)cells * sizeof *b[isa]);
+            ck_assert_int_eq(ohm_irdrop_exact_on_f64(a[isa], g, &tile, scratch, NULL, isa), OHM_SOLVE_OK);
+            ck_assert_int_eq(ohm_irdrop_exact_on_f32(b[isa], single, &tile, scratch, NULL, isa), OHM_SOLVE_OK);
+            double error = 0.0, largest = 0.0;
+            for (int k = 0; k < cells; k++) {
+                error = fmax(error, fabs(b[isa][k] - a[0][k]));
+                largest = fmax(largest, a[0][k]);
+            }
+            ck_assert_double_le(error, 3e-6 * largest);
+            ck_assert_double_le(norm_error(a[isa], a[0], cells), 1e-13);
+            if (isa > OHM_ISA_AVX2) {
+                ck_assert_mem_eq(a[isa], a[OHM_ISA_AVX2], (size_t)cells * sizeof *g);
+                ck_assert_mem_eq(b[isa], b[OHM_ISA_AVX2], (size_t)cells * sizeof *single);
+            }
+        }
+        for (ohm_isa isa = OHM_ISA_BASE; isa <= ohm_cpu_isa(); isa++) {
+            free(a[isa]);
+            free(b[isa]);
+        }
+        free(g);
+        free(single);
+        free(scratch);
     }
 }
 
