@@ -28,7 +28,7 @@ OPTIMISE := $(if $(filter 1,$(SAN)),-O1 -fno-omit-frame-pointer,-O3)
 SAN_ON   := -w -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
 BASE     := -std=c11 -D_GNU_SOURCE $(OPTIMISE) -g -ffp-contract=off -fno-math-errno -fopenmp \
             -Wall -Wextra $(if $(filter 1,$(WERROR)),-Werror) $(if $(filter 1,$(SAN)),$(SAN_ON))
-COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) $(NVTX_FLAGS) -MMD -MP -c
+COMPILE   = $(CC) $(BASE) -I. -I$(BUILD) $(CFLAGS) $(FILE_FLAGS) -MMD -MP -c
 LIBS     := -lopenblas -lyaml -lcjson -lmd -lm -ldl -lpthread
 
 # NVTX is headers alone: ranges for Nsight, made in host/trace.c and nowhere else (NVTX=0: not at all).
@@ -36,7 +36,12 @@ CUDA_HEADERS := $(firstword $(wildcard $(CUDA_HOME)/include /usr/local/cuda/incl
 NVTX_SEARCH  := -DOHM_NVTX=1 $(if $(CUDA_HEADERS),-idirafter $(CUDA_HEADERS))
 NVTX_FOUND   := $(if $(filter 0,$(NVTX)),,$(shell echo '\#include <nvtx3/nvToolsExt.h>' | \
                   $(CC) $(CFLAGS) $(NVTX_SEARCH) -E -x c - >/dev/null 2>&1 && echo yes))
-%/host/trace.o: NVTX_FLAGS := $(if $(NVTX_FOUND),$(NVTX_SEARCH))
+%/host/trace.o: FILE_FLAGS := $(if $(NVTX_FOUND),$(NVTX_SEARCH))
+
+# The sparse direct solver that tests and benchmarks compare with, where SuiteSparse is installed.
+CHOLMOD := $(shell printf '\043include <suitesparse/cholmod.h>\nint main(void) { return !cholmod_start; }' | \
+             $(CC) $(CFLAGS) -x c - -lcholmod -o /dev/null >/dev/null 2>&1 && echo -lcholmod)
+%/tests/oracle_sparse.o: FILE_FLAGS := $(if $(CHOLMOD),-DOHM_HAVE_CHOLMOD=1)
 
 # One object per instruction set for kernels/*_simd.c (kernels/cpu.h).
 ISA_FLAGS_base   := -DOHM_ISA=base
@@ -120,7 +125,7 @@ $(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB) $(CUDA_LIB) $(BUILD)/link.txt
 # The program's own files, without its main, are linked in so that tests can call them. In tests the
 # CUDA part runs on the host executor, in tests-cuda on a device.
 TEST_PARTS := $(TEST_OBJ) $(filter-out %/main.o,$(CLI_OBJ)) $(CUDA_HOST_OBJ)
-TEST_LIBS  := -lcheck -lsubunit -lrt
+TEST_LIBS  := -lcheck -lsubunit -lrt $(CHOLMOD)
 $(TESTS): $(TEST_PARTS) $(EXECUTOR_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lstdc++
@@ -137,7 +142,9 @@ $(BUILD)/link.txt: FORCE
 
 $(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
 	$(call SAY,link  $@)
-	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) $(if $(filter %/oracle_sparse.o,$^),$(CHOLMOD))
+
+$(BUILD)/bench_irdrop: $(OBJ)/tests/oracle_sparse.o
 
 # Objects depend on the flags they were made with; the commit is compiled into whoever prints it.
 STAMPS := $(BUILD)/flags.txt $(BUILD)/headers.ok
@@ -188,7 +195,7 @@ $(BUILD)/plugins/%.so: models/plugins/%.c $(STAMPS) | $(BUILD)/build_info.h
 	$(call SAY,$(CC)   $@)
 	$(Q)$(filter-out -c,$(COMPILE)) -MF $(@:.so=.d) -MT $@ -fPIC -shared -o $@ $<
 
-FLAGS_LINE := $(CC) $(CXX) $(BASE) $(CFLAGS) $(LDFLAGS)$(if $(NVTX_FOUND), nvtx)
+FLAGS_LINE := $(CC) $(CXX) $(BASE) $(CFLAGS) $(LDFLAGS)$(if $(NVTX_FOUND), nvtx) $(CHOLMOD)
 $(BUILD)/flags.txt: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(FLAGS_LINE)' | cmp -s - $@ || echo '$(FLAGS_LINE)' > $@
@@ -238,7 +245,7 @@ check: ## quick tests, under 30 s; TEST_ARGS=--gtest_filter=... narrows
 	$(AGAIN) run-tier TIER=quick
 
 # What only tests need; those that miss it are skipped.
-TEST_PACKAGES := ngspice
+TEST_PACKAGES := ngspice libsuitesparse-dev
 
 test-deps: deps
 	@sh .ci/deps $(TEST_PACKAGES) || echo "make: tests that need $(TEST_PACKAGES) are skipped"

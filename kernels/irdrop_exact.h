@@ -36,13 +36,25 @@ typedef struct {
 } ohm_solve_report;
 
 /* g, g_eff: [rows][columns]; g_eff may be g. scratch: the bytes of the matching function, 64-byte aligned.
- * report may be NULL. Works in the calling thread: callers put threads over tiles. Error of the float version:
- * under 1e-5 of the largest entry; where float might not keep that (tall tiles with a large drop), it solves
- * in double inside. Negative rounding residues are 0. */
+ * report may be NULL. Works in the calling thread: the batch puts threads over tiles. Error of the float version:
+ * under 1e-5 of the largest entry; where float might not keep that (steep tiles, tall ones with a large drop), it
+ * solves in double inside. Negative rounding residues are 0. */
 ohm_solve_status ohm_irdrop_exact_f32(float *g_eff, const float *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
 ohm_solve_status ohm_irdrop_exact_f64(double *g_eff, const double *g, const ohm_crosspoint *tile, void *scratch, ohm_solve_report *report);
 size_t ohm_irdrop_exact_bytes_f32(const ohm_crosspoint *tile);
 size_t ohm_irdrop_exact_bytes_f64(const ohm_crosspoint *tile);
+
+/* Many tiles with the same wires: g, g_eff [tiles][rows][columns]; g_eff may be g. threads over tiles: at
+ * most that many, 0 = as many as OpenMP would take; bits do not depend on it. scratch: the bytes of the
+ * matching function, any alignment. Goes on after a tile that has no solution (its g_eff is then not
+ * defined): returns the status of the first one and puts its index into *failed, or `tiles` where there is
+ * none. report: renormalised is summed over tiles. failed and report may be NULL. */
+ohm_solve_status ohm_irdrop_exact_batch_f32(float *g_eff, const float *g, size_t tiles, const ohm_crosspoint *tile, int threads,
+                                            void *scratch, size_t *failed, ohm_solve_report *report);
+ohm_solve_status ohm_irdrop_exact_batch_f64(double *g_eff, const double *g, size_t tiles, const ohm_crosspoint *tile, int threads,
+                                            void *scratch, size_t *failed, ohm_solve_report *report);
+size_t ohm_irdrop_exact_batch_bytes_f32(size_t tiles, const ohm_crosspoint *tile, int threads);
+size_t ohm_irdrop_exact_batch_bytes_f64(size_t tiles, const ohm_crosspoint *tile, int threads);
 
 /* The definition: Kirchhoff's equations of all 2·rows·columns nodes in dense double, one input at a
  * time. For tests: O((rows·columns)³). Allocates; OHM_SOLVE_SINGULAR also when memory runs out. */

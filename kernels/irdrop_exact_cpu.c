@@ -51,11 +51,11 @@ ohm_solve_status ohm_irdrop_exact_on_f64(double *g_eff, const double *g, const o
 }
 
 /* Cells that add alike round alike: what the drop adds to a bit line's voltage and current may be off by
- * rows·2⁻²⁴ of itself, what a word line hands on by columns·2⁻²⁵. Where that could come near 1e-5, double
- * solves the tile. */
+ * rows·2⁻²⁴ of itself, what a word line hands on by columns·2⁻²⁵. Where that could come near 1e-5, or
+ * the tile is so steep that it is renormalised, double solves it. */
 static int float_suffices(const memory_f32 *s, const float *g, const ohm_circuit *c)
 {
-    enum { ALIKE = 130 };
+    enum { ALIKE = 100, LONG = 260 };
     double most;
     ohm_march_f32 m = march_of_f32(s, c, g);
     for (int i = 0; i < c->columns; i++) {
@@ -63,7 +63,7 @@ static int float_suffices(const memory_f32 *s, const float *g, const ohm_circuit
         s->up[i] = c->top;
     }
     s->ops->stretch(s->u, s->up, &most, &m, 0, HUGE_VAL);
-    return c->rows * (1.0 - 1.0 / most) <= ALIKE && c->columns / 2 <= ALIKE;
+    return most <= LIMIT && c->rows * (1.0 - 1.0 / most) <= ALIKE && c->columns <= LONG;
 }
 
 size_t ohm_irdrop_exact_bytes_f32(const ohm_crosspoint *tile)

@@ -299,6 +299,54 @@ OHM_TEST(irdrop_exact, same_on_every_instruction_set)
     }
 }
 
+/* A batch is its tiles one by one, to the bit, for any number of threads; counters add up; of tiles that
+ * cannot be solved the first is named. */
+OHM_TEST(irdrop_exact, batch_is_its_tiles)
+{
+    enum { TILES = 9, ROWS = 44, COLUMNS = 37, CELLS = ROWS * COLUMNS };
+    static double g[TILES * CELLS], want[TILES * CELLS], out[TILES * CELLS + 1];
+    static float single[TILES * CELLS], want_single[TILES * CELLS], out_single[TILES * CELLS];
+    ohm_crosspoint tile = {ROWS, COLUMNS, wired(60.0, 50.0, 5.0, 20.0, 1, 0)};
+    ohm_solve_report report, one;
+    int renormalised[2] = {0, 0};
+    size_t failed;
+    void *scratch = solve_scratch(ohm_irdrop_exact_bytes_f32(&tile) + ohm_irdrop_exact_bytes_f64(&tile));
+    for (int t = 0; t < TILES; t++) {
+        random_tile(g + t * CELLS, CELLS, t % 2 ? 1e-3 : 1e-6, 100.0, 0.3, (uint32_t)t);
+        for (int i = 0; i < CELLS; i++)
+            single[t * CELLS + i] = (float)g[t * CELLS + i];
+        ck_assert_int_eq(ohm_irdrop_exact_f64(want + t * CELLS, g + t * CELLS, &tile, scratch, &one), OHM_SOLVE_OK);
+        renormalised[0] += one.renormalised;
+        ck_assert_int_eq(ohm_irdrop_exact_f32(want_single + t * CELLS, single + t * CELLS, &tile, scratch, &one), OHM_SOLVE_OK);
+        renormalised[1] += one.renormalised;
+    }
+    ck_assert_int_gt(renormalised[0], 0);
+    free(scratch);
+    for (int threads = 0; threads <= 16; threads += threads ? threads : 1) {
+        char *memory = solve_scratch(ohm_irdrop_exact_batch_bytes_f64(TILES, &tile, threads) + 64);
+        out[TILES * CELLS] = 7.0;
+        ck_assert_int_eq(ohm_irdrop_exact_batch_f64(out, g, TILES, &tile, threads, memory + 8, &failed, &report), OHM_SOLVE_OK);
+        ck_assert_int_eq(failed, TILES);
+        ck_assert_int_eq(report.renormalised, renormalised[0]);
+        ck_assert_mem_eq(out, want, sizeof want);
+        ck_assert(out[TILES * CELLS] == 7.0);
+        free(memory);
+        memory = solve_scratch(ohm_irdrop_exact_batch_bytes_f32(TILES, &tile, threads));
+        ck_assert_int_eq(ohm_irdrop_exact_batch_f32(out_single, single, TILES, &tile, threads, memory, NULL, &report), OHM_SOLVE_OK);
+        ck_assert_int_eq(report.renormalised, renormalised[1]);
+        ck_assert_mem_eq(out_single, want_single, sizeof want_single);
+        free(memory);
+    }
+    single[5 * CELLS + 3] = -1.0f;
+    single[7 * CELLS] = NAN;
+    void *memory = solve_scratch(ohm_irdrop_exact_batch_bytes_f32(TILES, &tile, 4));
+    ck_assert_int_eq(ohm_irdrop_exact_batch_f32(out_single, single, TILES, &tile, 4, memory, &failed, NULL), OHM_SOLVE_NOT_FINITE);
+    ck_assert_int_eq(failed, 5);
+    ck_assert_int_eq(ohm_irdrop_exact_batch_f32(out_single, single, 0, &tile, 4, memory, &failed, NULL), OHM_SOLVE_OK);
+    ck_assert_int_eq(failed, 0);
+    free(memory);
+}
+
 OHM_TEST(irdrop_exact, refuses_what_is_no_circuit)
 {
     double g[4] = {1e-5, 2e-5, 3e-5, 4e-5}, out[4];
