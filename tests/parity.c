@@ -1,13 +1,16 @@
 #include "tests/parity.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Memory of the running case; a case runs in a process of its own. */
-enum { MOST = 256 };
+enum { MOST = 4096 };
 static struct {
     void *at[MOST];
     int count;
+    void *host[MOST];
+    int hosts;
     ohm_cuda_stream stream;
 } memory;
 
@@ -29,6 +32,15 @@ void *parity_alloc(size_t bytes)
     ck_assert_int_lt(memory.count, MOST);
     must(ohm_cuda_allocate(&at, bytes));
     memory.at[memory.count++] = at;
+    return at;
+}
+
+void *parity_host(size_t bytes)
+{
+    void *at = malloc(bytes + 1);
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_lt(memory.hosts, MOST);
+    memory.host[memory.hosts++] = at;
     return at;
 }
 
@@ -54,7 +66,9 @@ static void release(void)
         ohm_cuda_free(memory.at[i]);
     ohm_cuda_stream_destroy(memory.stream);
     executor_repair();
-    memory.count = 0;
+    for (int i = 0; i < memory.hosts; i++)
+        free(memory.host[i]);
+    memory.count = memory.hosts = 0;
     memory.stream = NULL;
 }
 

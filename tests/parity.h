@@ -28,6 +28,8 @@ typedef ohm_verdict parity_case(void);
 /* Device memory of this case, released after it. Uninitialised (poison) or a copy of host[bytes]. */
 void *parity_alloc(size_t bytes);
 void *parity_upload(const void *host, size_t bytes);
+/* Host memory of this case, released after it however it ends. */
+void *parity_host(size_t bytes);
 /* Waits for the stream, then host[bytes] = device. */
 ohm_cuda_status parity_fetch(void *host, const void *device, size_t bytes);
 ohm_cuda_stream parity_stream(void);

@@ -1,6 +1,5 @@
 /* Products and convolutions of a device against the CPU's. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/conv.h"
@@ -12,8 +11,7 @@ enum { PRODUCT_BYTES = 1 << 20 };
 
 static float *numbers(size_t n, uint32_t seed)
 {
-    float *x = malloc((n + 1) * sizeof *x);
-    ck_assert_ptr_nonnull(x);
+    float *x = parity_host((n + 1) * sizeof *x);
     for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525u + 1013904223u;
         x[i] = (float)(int32_t)(seed >> 8 & 0xFFFF) / 32768.0f - 1.0f;
@@ -40,8 +38,6 @@ static ohm_verdict near(const float *device, float *expected, size_t n, int dept
                                     4.0 * step[precision] * sqrt(depth + 1.0) + 1e-7, 1e-6);
     else if (n)
         verdict = ohm_compare_bits(got, expected, n);
-    free(got);
-    free(expected);
     return verdict;
 }
 
@@ -79,10 +75,6 @@ static ohm_verdict product_case(int m, int n, int k, ohm_gemm_precision precisio
         PARITY_CHECK(near(to, expected, w_count, m, precision));
     }
     ohm_gemm_handle_destroy(g.handle);
-    free(x);
-    free(w);
-    free(y);
-    free(bias);
     return parity_pass();
 }
 
@@ -135,9 +127,6 @@ static ohm_verdict conv_case(float *workspace, const ohm_conv_shape *c, int imag
         PARITY_CHECK(near(dev_dx, expected, in, (int)turned, OHM_GEMM_FP32));
     }
     ohm_gemm_handle_destroy(g.handle);
-    float *made[] = {x, w, bias, dy, dx, host};
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
-        free(made[i]);
     return parity_pass();
 }
 

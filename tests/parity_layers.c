@@ -1,6 +1,5 @@
 /* The layers' device operations against their CPU versions, bit for bit, at odd sizes. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/activation.h"
@@ -9,11 +8,10 @@
 #include "kernels/softmax.h"
 #include "tests/parity.h"
 
-/* Numbers in -1..1, many of them 0; the caller frees them. */
+/* Numbers in -1..1, many of them 0. */
 static float *numbers(size_t n, uint32_t seed)
 {
-    float *x = malloc((n + 1) * sizeof *x);
-    ck_assert_ptr_nonnull(x);
+    float *x = parity_host((n + 1) * sizeof *x);
     for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525u + 1013904223u;
         x[i] = seed >> 28 == 0 ? 0.0f : (float)(int32_t)(seed >> 8 & 0xFFFF) / 32768.0f - 1.0f;
@@ -23,8 +21,7 @@ static float *numbers(size_t n, uint32_t seed)
 
 static float *copy_of(const float *x, size_t n)
 {
-    float *copy = malloc((n + 1) * sizeof *copy);
-    ck_assert_ptr_nonnull(copy);
+    float *copy = parity_host((n + 1) * sizeof *copy);
     memcpy(copy, x, n * sizeof *copy);
     return copy;
 }
@@ -34,16 +31,13 @@ static float *up(const float *x, size_t n)
     return parity_upload(x, n * sizeof *x);
 }
 
-/* Device memory against the CPU's, which is freed. */
+/* Device memory against the CPU's. */
 static ohm_verdict same(const void *device, void *expected, size_t n, size_t size)
 {
-    char *got = malloc(n * size + 1);
-    ck_assert_ptr_nonnull(got);
+    char *got = parity_host(n * size + 1);
     ohm_verdict verdict = parity_fetch(got, device, n * size) == OHM_CUDA_OK
                               ? ohm_compare_bits_any(got, expected, n, size)
                               : parity_failed("fetch");
-    free(got);
-    free(expected);
     return verdict;
 }
 
@@ -82,7 +76,6 @@ OHM_PARITY_ALONE(activation_cuda, elementwise)
         PARITY_TRY(ohm_fill_cuda(db, 1.5f, n, s));
         ohm_fill_cpu(b, 1.5f, n);
         PARITY_CHECK(same_floats(db, b, n));
-        free(a);
     }
     return parity_pass();
 }
@@ -113,10 +106,6 @@ OHM_PARITY_ALONE(activation_cuda, rows_and_columns)
         ohm_scale_gradient_cpu(dscale, dw, x, w, by_row, rows, cols);
         PARITY_CHECK(same_floats(dev_dscale, dscale, rows));
         PARITY_CHECK(same_floats(dev_dw, dw, n));
-        free(x);
-        free(scale);
-        free(by_row);
-        free(w);
     }
     return parity_pass();
 }
@@ -130,7 +119,7 @@ OHM_PARITY(activation_cuda, sums)
         size_t rows = tall[i].rows, cols = tall[i].cols, n = rows * cols;
         size_t partials = ohm_column_partials(rows > n ? rows : n, cols);
         float *x = numbers(n, 1), *w = numbers(n, 2), *sum = numbers(cols, 3), range = 0.5f;
-        double *partial = malloc((partials + 1) * sizeof *partial);
+        double *partial = parity_host((partials + 1) * sizeof *partial);
         double *dev_partial = parity_alloc((partials + 1) * sizeof *partial);
         float *dx = up(x, n), *dsum = up(sum, cols);
         PARITY_TRY(ohm_sum_columns_cuda(dsum, dx, rows, cols, dev_partial, s));
@@ -139,9 +128,6 @@ OHM_PARITY(activation_cuda, sums)
         PARITY_TRY(ohm_range_gradient_cuda(dsum, dx, up(w, n), up(&range, 1), n, dev_partial, s));
         ohm_range_gradient_cpu(sum, x, w, range, n, partial);
         PARITY_CHECK(same_floats(dsum, sum, cols));
-        free(x);
-        free(w);
-        free(partial);
     }
     return parity_pass();
 }
@@ -158,9 +144,6 @@ OHM_PARITY(activation_cuda, learned_scales)
                                        up(w, ROWS * COLS), up(scale, ROWS), ROWS, COLS,
                                        parity_stream()));
     ohm_scale_gradient_cpu(dscale, dw, product, w, scale, ROWS, COLS);
-    free(w);
-    free(product);
-    free(scale);
     PARITY_CHECK(same_floats(dev_dscale, dscale, ROWS));
     return same_floats(dev_dw, dw, ROWS * COLS);
 }
@@ -193,15 +176,13 @@ OHM_PARITY_ALONE(im2col_cuda, patches_there_and_back)
         PARITY_TRY(ohm_col2im_cuda(dx, dev, c, first, rows, s));
         ohm_col2im_cpu(x, patches, c, first, rows);
         PARITY_CHECK(same_floats(dx, x, pixels));
-        uint8_t *codes = malloc(pixels), *cut = malloc(n), *dev_cut = parity_alloc(n);
+        uint8_t *codes = parity_host(pixels), *cut = parity_host(n), *dev_cut = parity_alloc(n);
         for (size_t j = 0; j < pixels; j++)
             codes[j] = (uint8_t)(j * 7 + 1);
         PARITY_TRY(
             ohm_im2col_codes_cuda(dev_cut, parity_upload(codes, pixels), 128, c, first, rows, s));
         ohm_im2col_codes_cpu(cut, codes, 128, c, first, rows);
         PARITY_CHECK(same(dev_cut, cut, n, 1));
-        free(patches);
-        free(codes);
     }
     return parity_pass();
 }
@@ -216,7 +197,7 @@ static ohm_verdict norm_case(size_t rows, size_t channels)
           *beta = numbers(channels, 4), *saved = numbers(2 * channels, 5),
           *mean = numbers(channels, 6), *variance = numbers(channels, 7),
           *dgamma = numbers(channels, 8), *dbeta = numbers(channels, 9);
-    double *workspace = malloc(doubles * sizeof *workspace),
+    double *workspace = parity_host(doubles * sizeof *workspace),
            *dev_workspace = parity_alloc(doubles * sizeof *workspace);
     for (size_t c = 0; c < channels; c++)
         variance[c] = fabsf(variance[c]) + 0.1f;
@@ -245,16 +226,9 @@ static ohm_verdict norm_case(size_t rows, size_t channels)
         ohm_batch_norm_backward_cpu(to, dgamma, dbeta, y, x, saved, gamma, rows, channels,
                                     accumulate, workspace);
         PARITY_CHECK(same_floats(dev_to, copy_of(to, n), n));
-        free(gradient);
     }
     PARITY_CHECK(same_floats(dev_dgamma, dgamma, channels));
     PARITY_CHECK(same_floats(dev_dbeta, dbeta, channels));
-    free(x);
-    free(y);
-    free(gamma);
-    free(beta);
-    free(saved);
-    free(workspace);
     return parity_pass();
 }
 
@@ -290,11 +264,12 @@ OHM_PARITY_ALONE(pool_cuda, forward_and_backward)
             if (in > 5)
                 x[5] = NAN;
             float *dev_x = up(x, in), *dev_y = up(y, out);
-            uint8_t *which = calloc(out + 1, 1), *dev_which = parity_upload(which, out);
+            uint8_t *which = memset(parity_host(out), 0, out),
+                    *dev_which = parity_upload(which, out);
             PARITY_TRY(ohm_max_pool_cuda(dev_y, dev_which, dev_x, p, images, s));
             ohm_max_pool_cpu(y, which, x, p, images);
             PARITY_CHECK(same(dev_y, copy_of(y, out), out, sizeof *y));
-            uint8_t *winners = malloc(out + 1);
+            uint8_t *winners = parity_host(out + 1);
             memcpy(winners, which, out);
             PARITY_CHECK(same(dev_which, winners, out, 1));
             PARITY_TRY(ohm_max_pool_cuda(dev_y, NULL, dev_x, p, images, s));
@@ -309,13 +284,10 @@ OHM_PARITY_ALONE(pool_cuda, forward_and_backward)
                 PARITY_TRY(ohm_avg_pool_backward_cuda(dev_dx, dev_dy, p, images, accumulate, s));
                 ohm_avg_pool_backward_cpu(dx, dy, p, images, accumulate);
                 PARITY_CHECK(same_floats(dev_dx, dx, in));
-                free(dy);
             }
             PARITY_TRY(ohm_avg_pool_cuda(dev_y, dev_x, p, images, s));
             ohm_avg_pool_cpu(y, x, p, images);
             PARITY_CHECK(same_floats(dev_y, y, out));
-            free(x);
-            free(which);
         }
     return parity_pass();
 }
@@ -326,8 +298,8 @@ static ohm_verdict loss_case(int images, int classes, double smoothing)
 {
     size_t n = (size_t)images * (size_t)classes;
     float *logits = numbers(n, 1), *dlogits = numbers(n, 2), *got = numbers(n, 3);
-    int32_t *labels = malloc(((size_t)images + 1) * sizeof *labels);
-    double *row_loss = malloc(((size_t)images + 1) * sizeof *row_loss);
+    int32_t *labels = parity_host(((size_t)images + 1) * sizeof *labels);
+    double *row_loss = parity_host(((size_t)images + 1) * sizeof *row_loss);
     ohm_step_totals start = {.loss_sum = 2.5, .correct = 4}, totals;
     int correct;
     for (size_t i = 0; i < n; i++)
@@ -348,11 +320,6 @@ static ohm_verdict loss_case(int images, int classes, double smoothing)
     PARITY_CHECK(ohm_compare_close(both, expected, 2, 0.0, 1e-12));
     if (n && classes > 1) /* one class has no gradient */
         PARITY_CHECK(ohm_compare_close(got, dlogits, n, 1e-8, 1e-6));
-    free(logits);
-    free(dlogits);
-    free(got);
-    free(labels);
-    free(row_loss);
     return parity_pass();
 }
 
@@ -391,7 +358,6 @@ static ohm_verdict optimiser_case(size_t n, const ohm_optimiser_rule *rule, int 
         ohm_adam_cpu(w, g, m, v, n, rule);
     else if (apply)
         ohm_sgd_cpu(w, g, moments ? m : NULL, n, rule);
-    free(g);
     PARITY_CHECK(same_floats(dw, w, n));
     PARITY_CHECK(same_floats(dm, m, n));
     return same_floats(dv, v, n);
@@ -427,7 +393,7 @@ static ohm_verdict norm_of(size_t n, double clip, double loss)
     ohm_cuda_stream s = parity_stream();
     float *x = numbers(n, 1);
     size_t blocks = ohm_sum_squares_blocks(n) + 1;
-    double *partial = malloc(blocks * sizeof *partial);
+    double *partial = parity_host(blocks * sizeof *partial);
     ohm_step_totals expected = {.loss_sum = loss, .squares = 0.25}, got;
     ohm_step_totals *dev = parity_upload(&expected, sizeof expected);
     PARITY_TRY(ohm_sum_squares_cuda(dev, up(x, n), n, parity_alloc(blocks * sizeof *partial), s));
@@ -438,8 +404,6 @@ static ohm_verdict norm_of(size_t n, double clip, double loss)
     double expected_squares = expected.squares;
     ohm_step_decide(&expected, clip);
     PARITY_TRY(parity_fetch(&got, dev, sizeof got));
-    free(x);
-    free(partial);
     ck_assert_int_eq(expected.apply, isfinite(loss));
     const double both[] = {squares, (double)got.gradient_scale, got.apply};
     const double want[] = {expected_squares, (double)expected.gradient_scale, expected.apply};
