@@ -3,8 +3,10 @@
  * addresses that the CPU gives them, so both devices see the same noise; values agree to float
  * rounding, which an ADC may turn into one code where a value lies on a threshold.
  *
- * The plain kernel (mvm_plain_cuda.cu) knows every mapping and effect, in float.
- * It reads, converts, adds up and rescales in one launch and writes once; nothing of the size of
+ *   plain  every mapping and effect in float, the reference of the other (mvm_plain_cuda.cu)
+ *   mma    tensor cores, conductances in half precision (mvm_halves_cuda.h, which also chooses)
+ *
+ * Each reads, converts, adds up and rescales in one launch and writes once; nothing of the size of
  * samples x outputs x reads exists. No call allocates or waits; all work is queued on the stream. */
 #ifndef OHM_KERNELS_MVM_CUDA_H
 #define OHM_KERNELS_MVM_CUDA_H

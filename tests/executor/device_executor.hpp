@@ -288,6 +288,12 @@ static inline int __dp4a(int a, int b, int c)
         c += static_cast<int8_t>(a >> 8 * i) * static_cast<int8_t>(b >> 8 * i);
     return c;
 }
+static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c)
+{
+    for (int i = 0; i < 4; i++)
+        c += (a >> 8 * i & 255) * (b >> 8 * i & 255);
+    return c;
+}
 static inline float __fmaf_rn(float a, float b, float c)
 {
     return fmaf(a, b, c);

@@ -1,0 +1,182 @@
+/* The MVM on tensor cores against the scalar double reference and the plain kernel. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/half_math.h"
+#include "kernels/mvm_halves_cuda.h"
+#include "tests/device_mvm.h"
+#include "tests/parity.h"
+
+static ohm_verdict compare_mma(const char *settings, int k, int n, int m, int ldx)
+{
+    fixture_mvm f;
+    device_mvm d;
+    ohm_mvm_halves h = {0};
+    fixture_mvm_make(&f, settings, k, n, m);
+    fixture_mvm_round_half(&f);
+    if (f.chip.read.read_cells)
+        f.threshold =
+            2e-3; /* variances in half precision: sigma is off by 1.2e-4 of itself at most, by 6e-4 LSB seen */
+    device_mvm_make(&d, &f);
+    const ohm_geometry *g = &f.chip.g;
+    ck_assert_msg(ohm_mvm_mma_knows(g, &f.chip.read), "%s", settings);
+    uint8_t *codes = calloc((size_t)m, (size_t)ldx);
+    for (int i = 0; i < m; i++)
+        memcpy(codes + (size_t)i * ldx, f.codes + (size_t)i * k, (size_t)k);
+    d.input.x_u = parity_upload(codes, (size_t)m * ldx);
+    d.input.ldx = ldx;
+    h.w = parity_alloc(ohm_halves_count(g) * sizeof *h.w);
+    h.variance = d.w.variance ? parity_alloc(ohm_halves_count(g) * sizeof *h.w) : NULL;
+    float *sums = parity_alloc((size_t)m * n * sizeof *sums),
+          *got = malloc((size_t)m * n * sizeof *got);
+    double *wide = malloc((size_t)m * n * sizeof *wide);
+    PARITY_TRY(ohm_mvm_pack_cuda(&h, g, &d.w, parity_stream()));
+    PARITY_TRY(
+        ohm_mvm_mma_cuda(&(ohm_mvm_output){.y = sums, .ldy = n}, &d.input, &h, parity_stream()));
+    PARITY_TRY(parity_fetch(got, sums, (size_t)m * n * sizeof *got));
+    for (int i = 0; i < m * n; i++)
+        wide[i] = (double)got[i];
+    ohm_verdict verdict = fixture_mvm_compare(&f, wide);
+    free(codes);
+    free(got);
+    free(wide);
+    fixture_mvm_free(&f);
+    return verdict;
+}
+
+#define LOGNORMAL "programming.model=lognormal "
+static const char *const chips[] = {
+    "input.encoding=sign_magnitude weight.encoding=differential weight.cell_bits=7 "
+    "input.dac_bits=8 "
+    "adc.bits=8 adc.range=max adc.noise_lsb=0.5 " LOGNORMAL,
+    "input.encoding=offset weight.encoding=differential weight.cell_bits=4 input.dac_bits=4 "
+    "adc.bits=7 adc.range=max adc.noise_lsb=0.3 adc.granularity=column read.model=constant "
+    "read.sigma=0.01 " LOGNORMAL,
+    "input.encoding=two_phase weight.encoding=differential weight.subtract=digital "
+    "weight.cell_bits=7 "
+    "input.dac_bits=4 adc.bits=8 adc.range=max read.model=constant read.sigma=0.01 " LOGNORMAL,
+    "input.encoding=sign_magnitude weight.encoding=differential weight.subtract=digital "
+    "weight.cell_bits=7 "
+    "input.dac_bits=8 adc.bits=9 adc.range=max " LOGNORMAL,
+    "input.encoding=sign_magnitude weight.encoding=differential weight.cell_bits=7 "
+    "input.dac_bits=8 adc.bits=8 adc.range=max "
+    "adc.noise_lsb=0.5 read.model=pcm read.sigma=0.0175 "
+    "temperature.johnson_bandwidth_hz=1e8 " LOGNORMAL,
+    "input.encoding=unsigned weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 "
+    "tile.cols=24 adc.bits=7 adc.range=max "
+    "adc.noise_lsb=0.4",
+};
+
+static ohm_verdict chip(int which, int rows, int k, int n, int m, int ldx)
+{
+    char settings[1024];
+    snprintf(settings, sizeof settings, "%s tile.rows=%d", chips[which], rows);
+    return compare_mma(settings, k, n, m, ldx);
+}
+
+/* 16, 32 and 64 columns a read: several reads share a transform. */
+OHM_PARITY(mvm_mma_cuda, few_columns)
+{
+    PARITY_CHECK(chip(1, 32, 40, 10, 5, 40));
+    return chip(4, 96, 144, 20, 3, 144);
+}
+
+OHM_PARITY_ALONE(mvm_mma_cuda, every_drive)
+{
+    for (int i = 0; i < 6; i++)
+        PARITY_CHECK(chip(i, 48, 70, 19, 5, 70));
+    return parity_pass();
+}
+
+static ohm_verdict wide_blocks(void)
+{
+    PARITY_CHECK(chip(0, 80, 200, 150, 37, 208)); /* one read: 128 x 128 */
+    PARITY_CHECK(chip(1, 80, 100, 60, 37, 100));  /* several: 64 x 128, two reads of a transform */
+    PARITY_CHECK(chip(2, 64, 100, 40, 10, 100));
+    PARITY_CHECK(chip(4, 80, 160, 130, 70, 160)); /* per-cell variances */
+    return chip(5, 48, 70, 50, 5, 70);
+}
+
+OHM_TEST_SLOW(mvm_mma_cuda, wide_blocks)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(wide_blocks);
+}
+
+/* Every reason to choose either kernel; the chosen one runs, and refuses what it does not know. */
+OHM_PARITY_ALONE(mvm_mma_cuda, chosen_for_what_it_knows)
+{
+    static const struct {
+        const char *settings;
+        ohm_mvm_kernel kernel;
+    } cases[] = {
+        {"adc.bits=7 adc.range=max", OHM_MVM_MMA},
+        {"adc.bits=7 adc.range=max normals=exact", OHM_MVM_PLAIN},
+        {"adc.bits=0", OHM_MVM_PLAIN},
+        {"adc.bits=7 adc.range=max input.noise=0.1", OHM_MVM_PLAIN},
+        {"adc.bits=7 adc.range=max cell.iv=cubic cell.iv_coefficient=0.1 input.dac_bits=4",
+         OHM_MVM_PLAIN},
+        {"adc.bits=7 adc.range=max adc.gain_sigma=0.1", OHM_MVM_PLAIN},
+        {"adc.bits=7 adc.range=max weight.encoding=offset", OHM_MVM_MMA},
+        {"adc.bits=7 adc.range=max weight.encoding=offset read.model=constant read.sigma=0.01",
+         OHM_MVM_PLAIN},
+        {"adc.bits=7 adc.range=max weight.encoding=offset weight.subtract=digital", OHM_MVM_PLAIN},
+        {"adc.bits=16 adc.range=max tile.rows=16", OHM_MVM_PLAIN}};
+    const ohm_cuda_device ampere = {.major = 8, .shared_bytes = 163 * 1024};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture_mvm f;
+        device_mvm d;
+        ohm_mvm_halves h = {0};
+        float got[3 * 7];
+        double wide[3 * 7];
+        char settings[512];
+        snprintf(settings, sizeof settings, LOGNORMAL "weight.cell_bits=4 input.dac_bits=4 %s",
+                 cases[i].settings);
+        fixture_mvm_make(&f, settings, 40, 7, 3);
+        fixture_mvm_round_half(&f);
+        device_mvm_make(&d, &f);
+        h.w = parity_alloc(ohm_halves_count(&f.chip.g) * sizeof *h.w);
+        PARITY_TRY(ohm_mvm_pack_cuda(&h, &f.chip.g, &d.w, parity_stream()));
+        if (ohm_mvm_choose(&d.input, &h, &ampere) != cases[i].kernel)
+            return parity_failed(cases[i].settings);
+        ohm_cuda_device turing = ampere, small = ampere;
+        turing.major = 7;
+        small.shared_bytes = 16 * 1024;
+        if (ohm_mvm_choose(&d.input, NULL, &ampere) != OHM_MVM_PLAIN ||
+            ohm_mvm_choose(&d.input, &h, &turing) != OHM_MVM_PLAIN ||
+            ohm_mvm_choose(&d.input, &h, &small) != OHM_MVM_PLAIN)
+            return parity_failed("halves, cores and shared memory are needed");
+        float *sums = parity_alloc(sizeof got);
+        ohm_mvm_output y = {.y = sums, .ldy = 7};
+        PARITY_TRY(ohm_mvm_cuda(&y, &d.input, &h, &ampere, parity_stream()));
+        PARITY_TRY(parity_fetch(got, sums, sizeof got));
+        for (int j = 0; j < 3 * 7; j++)
+            wide[j] = (double)got[j];
+        PARITY_CHECK(fixture_mvm_compare(&f, wide));
+        if (cases[i].kernel == OHM_MVM_PLAIN &&
+            ohm_mvm_mma_cuda(&y, &d.input, &h, parity_stream()) != OHM_CUDA_ARGUMENT)
+            return parity_failed("a read that it does not know was taken");
+        fixture_mvm_free(&f);
+    }
+    return parity_pass();
+}
+
+OHM_TEST(mvm_mma_cuda, half_precision_rounds_to_nearest)
+{
+    uint32_t wrong = 0;
+    for (uint32_t half = 0; half < 0x7C00; half++) { /* halves stay; halfway goes to the even one */
+        float x = ohm_half_value((uint16_t)half), next = ohm_half_value((uint16_t)(half + 1)),
+              middle = x + (next - x) / 2;
+        wrong += ohm_half_bits(x) != half || ohm_half_bits(-x) != (half | 0x8000u);
+        if (half + 1 < 0x7C00)
+            wrong += ohm_half_bits(middle) != half + (half & 1) ||
+                     ohm_half_bits(nextafterf(middle, 0.0f)) != half ||
+                     ohm_half_bits(nextafterf(middle, 1e6f)) != half + 1;
+    }
+    ck_assert_uint_eq(wrong, 0);
+    ck_assert_uint_eq(ohm_half_bits(1e9f), 0x7BFF);
+    ck_assert(isnan(ohm_half_round(NAN)));
+}
