@@ -109,8 +109,10 @@ $(LIB): $(LIB_OBJ)
 	$(call SAY,ar    $@)
 	$(Q)ar rcs $@ $^
 
+# The table of registers and spills comes with every new archive; spills where they must not be end it.
 $(BUILD)/libohmgrad_cuda.a: $(CUDA_OBJ) $(CUDA_HOST_OBJ)
 	@rm -f $@
+	@sh .ci/ptxas $(CUDA_OBJ:.o=.ptxas)
 	$(call SAY,ar    $@)
 	$(Q)ar rcs $@ $^
 
@@ -130,7 +132,7 @@ $(TESTS): $(TEST_PARTS) $(EXECUTOR_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lstdc++
 
-$(BUILD)/tests-cuda: $(TEST_PARTS) $(CUDA_TEST_SRC:%.cu=$(OBJ)/cuda/%.o) \
+$(BUILD)/tests-cuda: $(CUDA_LIB) $(TEST_PARTS) $(CUDA_TEST_SRC:%.cu=$(OBJ)/cuda/%.o) \
                      $(OBJ)/tests/executor/executor_absent.o $(CUDA_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) $(CUDA_LIBS)
@@ -266,7 +268,7 @@ san: ## quick tests under ASan and UBSan, leaks included
 	 ASAN_OPTIONS=detect_leaks=$$leaks UBSAN_OPTIONS=print_stacktrace=1 CK_TIMEOUT_MULTIPLIER=5 \
 	   $(MAKE) --no-print-directory BUILD=$(BUILD)/san SAN=1 run-tier TIER=quick
 
-ptxas: $(CUDA_LIB) ## registers, shared memory and spills of every CUDA kernel
+ptxas: $(if $(CUDA_ON),$(CUDA_OBJ)) ## registers, shared memory and spills of every CUDA kernel
 	@$(if $(CUDA_ON),sh .ci/ptxas $(CUDA_OBJ:.o=.ptxas),echo "ptxas: SKIPPED, $(wordlist 2,40,$(CUDA_ANSWER))")
 
 layers: $(BUILD)/build_info.h ## include directions, file names, lengths, READMEs

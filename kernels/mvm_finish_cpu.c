@@ -6,6 +6,7 @@
 
 #include "kernels/irdrop_adjoint.h"
 #include "kernels/mvm_backward.h"
+#include "kernels/program_cell.h"
 
 enum { ALIGN = 64 };
 

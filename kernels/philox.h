@@ -90,9 +90,13 @@ OHM_INLINE uint32_t ohm_stream_word(const ohm_stream *s, uint64_t element)
 }
 
 /* Uniform in the open interval (0, 1): (word + 1/2) / 2^32, exact in double. */
+OHM_INLINE double ohm_uniform_of(uint32_t word)
+{
+    return ((double)word + 0.5) * (1.0 / 4294967296.0);
+}
 OHM_INLINE double ohm_stream_uniform(const ohm_stream *s, uint64_t element)
 {
-    return ((double)ohm_stream_word(s, element) + 0.5) * (1.0 / 4294967296.0);
+    return ohm_uniform_of(ohm_stream_word(s, element));
 }
 
 #endif

@@ -56,7 +56,6 @@ typedef struct {
     double coefficient[OHM_SPREAD_COEFFICIENTS];
     double at[OHM_SPREAD_ROWS], value[OHM_SPREAD_ROWS];
 } ohm_read_law;
-double ohm_read_variance(const ohm_read_law *law, double g, double *slope); /* slope may be NULL: d variance / d g */
 
 /* Mode full: slice 0's cells and the gradients gathered for them, [signs][k][n]. */
 typedef struct {
@@ -70,8 +69,6 @@ typedef struct {
 void ohm_program_cells(double *g, double *slope, const ohm_programming *p, const uint8_t *level, uint64_t first, int count);
 /* One cell: level is real, element addresses its draws. */
 double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t element, double *slope);
-/* z of N(0,1) truncated to ±tolerance from an untruncated one, by inverse CDF. */
-double ohm_truncate_normal(double z, double tolerance);
 
 /* A cell stuck at a random level: all levels equally likely. uniform in (0,1). */
 OHM_INLINE double ohm_stuck_level(const ohm_programming *p, double uniform)

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/normals.h"
+#include "kernels/program_cell.h"
 #include "kernels/program_task.h"
 
 #include <omp.h>

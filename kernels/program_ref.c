@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "kernels/normals.h"
-#include "kernels/program.h"
+#include "kernels/program_cell.h"
 
 static double normal_at(const ohm_stream *stream, uint32_t site, uint64_t element)
 {
@@ -12,30 +12,6 @@ static double normal_at(const ohm_stream *stream, uint32_t site, uint64_t elemen
     s.site = site;
     ohm_normals_exact_ref(&z, element, 1, &s);
     return z;
-}
-
-/* Quantile of N(0,1): Acklam's rational start (relative error 1e-9 after one Halley step). */
-static double normal_quantile(double u)
-{
-    double t = sqrt(-2.0 * log(u < 0.5 ? u : 1.0 - u));
-    double z = t - (2.515517 + 0.802853 * t + 0.010328 * t * t) /
-                       (1.0 + 1.432788 * t + 0.189269 * t * t + 0.001308 * t * t * t);
-    if (u < 0.5)
-        z = -z;
-    for (int i = 0; i < 3; i++) { /* Hastings' start is good to 5e-4; Halley triples the digits */
-        double error = (0.5 * erfc(-z * M_SQRT1_2) - u) * sqrt(2.0 * M_PI) * exp(0.5 * z * z);
-        z -= error / (1.0 + 0.5 * z * error);
-    }
-    return z;
-}
-
-double ohm_truncate_normal(double z, double tolerance)
-{
-    if (tolerance <= 0.0)
-        return 0.0;
-    double low = 0.5 * erfc(tolerance * M_SQRT1_2), u = 0.5 * erfc(-z * M_SQRT1_2);
-    double cut = normal_quantile(low + u * (1.0 - 2.0 * low));
-    return fmin(fmax(cut, -tolerance), tolerance);
 }
 
 static double clamp(double x, double low, double high)
@@ -127,58 +103,6 @@ double ohm_program_cell_ref(const ohm_programming *p, double level, uint64_t ele
     if (slope)
         *slope = d;
     return g;
-}
-
-double ohm_read_variance(const ohm_read_law *law, double g, double *slope)
-{
-    double sigma = 0.0, d = 0.0, x = g / law->g_max;
-    switch (law->model) {
-    case OHM_SPREAD_CONSTANT:
-        sigma = law->sigma;
-        break;
-    case OHM_SPREAD_PROPORTIONAL:
-        sigma = law->sigma * g;
-        d = law->sigma;
-        break;
-    case OHM_SPREAD_POLYNOMIAL:
-        for (int i = law->count - 1; i >= 0; i--) {
-            d = d * x + sigma;
-            sigma = sigma * x + law->coefficient[i];
-        }
-        d /= law->g_max;
-        if (sigma < 0.0)
-            sigma = d = 0.0;
-        break;
-    case OHM_SPREAD_TABLE: {
-        int i = 0;
-        while (i < law->count && law->at[i] <= g)
-            i++;
-        if (i == 0)
-            sigma = law->value[0];
-        else if (i == law->count)
-            sigma = law->value[law->count - 1];
-        else {
-            d = (law->value[i] - law->value[i - 1]) / (law->at[i] - law->at[i - 1]);
-            sigma = law->value[i - 1] + d * (g - law->at[i - 1]);
-        }
-        break;
-    }
-    case OHM_SPREAD_PCM: /* sigma^2 = s^2·g_max·g: finite slope at g = 0 */
-        if (slope)
-            *slope = law->sigma * law->sigma * law->g_max;
-        return law->sigma * law->sigma * law->g_max * fmax(g, 0.0);
-    case OHM_SPREAD_LOGARITHMIC: /* sigma·log10(G in µS); none below 1 µS */
-        if (g * law->g_step_us > 1.0) {
-            sigma = law->sigma * log10(g * law->g_step_us);
-            d = law->sigma / (g * M_LN10);
-        }
-        break;
-    default:
-        break;
-    }
-    if (slope)
-        *slope = 2.0 * sigma * d;
-    return sigma * sigma;
 }
 
 /* One physical tile of doubles through the wires; arrays of a pair interleaved or apart. */

@@ -4,7 +4,7 @@
 
 #include "kernels/cpu.h"
 #include "kernels/normals.h"
-#include "kernels/program_math.h"
+#include "kernels/program_cell.h"
 #include "kernels/program_task.h"
 
 typedef struct {
@@ -62,28 +62,6 @@ static void write_levels(run *r)
     at_least(r, 0.0);
 }
 
-static void flicker_share(double *q, double *dq, int model, double relative)
-{
-    double x = relative > 1e-7 ? relative : 1e-7, l = ohm_log(x);
-    *dq = 0.0;
-    if (model == OHM_FLICKER_NANDAKUMAR) {
-        double power = ohm_exp(0.65 * l);
-        *q = 0.0088 / (power > 1e-3 ? power : 1e-3);
-        if (*q > 0.2)
-            *q = 0.2;
-        else if (power > 1e-3)
-            *dq = -0.65 * *q / x;
-    } else if (relative < 0.16) {
-        *q = -0.0117 * l - 0.0069;
-        if (*q >= 0.015 && *q <= 0.04)
-            *dq = -0.0117 / x;
-        *q = *q < 0.015 ? 0.015 : *q > 0.04 ? 0.04 : *q;
-    } else {
-        *q = 0.0069 * x * x * x - 0.028 * x * x + 0.0211 * x + 0.0123;
-        *dq = 3.0 * 0.0069 * x * x - 2.0 * 0.028 * x + 0.0211;
-    }
-}
-
 static void keep(run *r)
 {
     const ohm_programming *p = r->p;
@@ -122,7 +100,7 @@ static void keep(run *r)
         draw(r, &p->per_time, OHM_SITE_ONE_OVER_F);
         for (int i = 0; i < r->count; i++) {
             double q, dq, scale = p->flicker_scale * r->z[i];
-            flicker_share(&q, &dq, p->flicker, written[i] / p->g_max);
+            ohm_flicker_share(&q, &dq, p->flicker, written[i] / p->g_max);
             r->slope[i] =
                 r->slope[i] * (1.0 + q * scale) + r->g[i] * scale * dq * d_written[i] / p->g_max;
             r->g[i] *= 1.0 + q * scale;

@@ -8,6 +8,7 @@
 
 #include "kernels/gemm.h"
 #include "kernels/normals.h"
+#include "kernels/program_cell.h"
 #include "tests/compare.h"
 #include "tests/fixture_chip.h"
 #include "tests/runner.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "kernels/cpu.h"
-#include "kernels/program_math.h"
+#include "kernels/program_cell.h"
 #include "kernels/program_task.h"
 #include "tests/compare.h"
 #include "tests/fixture_chip.h"
