@@ -172,7 +172,7 @@ $(BUILD)/nvcc.txt: FORCE
 
 # Kernel sources as C++ (tests/executor/README.md).
 EXECUTOR_BASE := -x c++ -std=c++17 -D_GNU_SOURCE -DOHM_EXECUTOR -O2 -g -ffp-contract=off -fno-math-errno \
-                 -Wall -Wextra -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror) \
+                 -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed $(if $(filter 1,$(WERROR)),-Werror) \
                  $(if $(filter 1,$(SAN)),$(SAN_ON)) \
                  -include tests/executor/device_executor.hpp
 define executor_rule
