@@ -3,8 +3,10 @@
  * addresses that the CPU gives them, so both devices see the same noise; values agree to float
  * rounding, which an ADC may turn into one code where a value lies on a threshold.
  *
- *   plain  every mapping and effect in float, the reference of the other (mvm_plain_cuda.cu)
- *   mma    tensor cores, conductances in half precision (mvm_halves_cuda.h, which also chooses)
+ *   plain  every mapping and effect in float, the reference of the others (mvm_plain_cuda.cu)
+ *   mma    tensor cores, conductances in half precision (mvm_mma_cuda.cu)
+ *   hopper the same by wgmma and bulk copies on sm_90a (mvm_hopper_cuda.cu)
+ * mvm_halves_cuda.h has the last two and chooses.
  *
  * Each reads, converts, adds up and rescales in one launch and writes once; nothing of the size of
  * samples x outputs x reads exists. No call allocates or waits; all work is queued on the stream. */

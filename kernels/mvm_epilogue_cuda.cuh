@@ -106,6 +106,22 @@ static __device__ __forceinline__ void mvm_clear(T (&x)[MT][NT][N])
 
 /* ---- columns and draws ----------------------------------------------------------------------- */
 
+/* The threads that convert together; sync is their barrier. */
+struct mvm_block_team {
+    static __device__ __forceinline__ int thread()
+    {
+        return static_cast<int>(threadIdx.x);
+    }
+    static __device__ __forceinline__ int threads()
+    {
+        return static_cast<int>(blockDim.x);
+    }
+    static __device__ __forceinline__ void sync()
+    {
+        __syncthreads();
+    }
+};
+
 struct mvm_epilogue_column { /* one of the block's, shared */
     int n;                   /* output, or -1 */
     int lsb_at;              /* where its LSB is among a plane's and slice's */
@@ -140,6 +156,7 @@ static __device__ __forceinline__ unsigned mvm_signs(int first)
     return signs;
 }
 
+template <class Team>
 static __device__ __forceinline__ void mvm_epilogue_begin(mvm_epilogue &e, const mvm_job &j,
                                                           int row0, int column0, int warp_row,
                                                           int warp_column, int columns)
@@ -152,13 +169,14 @@ static __device__ __forceinline__ void mvm_epilogue_begin(mvm_epilogue &e, const
     e.drawn = UINT32_MAX;
     e.offset = -1;
     e.signs = 0;
-    for (int i = static_cast<int>(threadIdx.x); i < columns; i += static_cast<int>(blockDim.x)) {
+    for (int i = Team::thread(); i < columns; i += Team::threads()) {
         const int c = column0 + i, n = c < ohm_packed_columns(&g) ? mvm_output_column(g, c) : -1;
         e.columns[i] = {n, j.r.lsb_per_column ? (n >= 0 ? n : g.n - 1) : 0, 1.0f, 1.0f, 0.0f};
     }
 }
 
 /* LSBs and digits of a group's reads; others see them after the barrier of mvm_epilogue_tile. */
+template <class Team>
 static __device__ __forceinline__ void mvm_epilogue_group(mvm_epilogue &e, const mvm_job &j,
                                                           const mvm_group &group, int columns)
 {
@@ -166,7 +184,7 @@ static __device__ __forceinline__ void mvm_epilogue_group(mvm_epilogue &e, const
     e.cut = mvm_cut_of(g, group);
     const float *lsb = j.r.lsb + (static_cast<size_t>(group.plane) * g.slices + group.slice) *
                                      (j.r.lsb_per_column ? g.n : 1);
-    for (int i = static_cast<int>(threadIdx.x); i < columns; i += static_cast<int>(blockDim.x)) {
+    for (int i = Team::thread(); i < columns; i += Team::threads()) {
         e.columns[i].lsb = lsb[e.columns[i].lsb_at];
         e.columns[i].inverse = 1.0f / e.columns[i].lsb;
     }
@@ -181,19 +199,19 @@ static __device__ __forceinline__ uint64_t mvm_first_element(const mvm_job &j,
 
 /* Draws of a tile's read for all rows of the block, by all warps. The caller has a barrier between the
  * tile before and this one. A transform that serves several reads is drawn once. */
+template <class Team>
 static __device__ __forceinline__ void mvm_epilogue_tile(mvm_epilogue &e, const mvm_job &j,
                                                          const mvm_group &group, int tile,
                                                          int columns, int sixteens, int warps)
 {
     const size_t array = static_cast<size_t>(group.slice) * ohm_arrays(&j.g) + group.array;
-    for (int i = static_cast<int>(threadIdx.x); j.r.read_noise && j.w.johnson && i < columns;
-         i += static_cast<int>(blockDim.x))
+    for (int i = Team::thread(); j.r.read_noise && j.w.johnson && i < columns; i += Team::threads())
         if (e.columns[i].n >= 0)
             e.columns[i].johnson =
                 j.w.johnson[(array * j.g.tiles + tile) * ohm_packed_columns(&j.g) + e.column0 + i];
     const uint64_t element = mvm_first_element(j, group, tile) + e.column0;
     const uint32_t transform = static_cast<uint32_t>(element >> 7);
-    const int offset = static_cast<int>(element & 127), warp = static_cast<int>(threadIdx.x) / 32;
+    const int offset = static_cast<int>(element & 127), warp = Team::thread() / 32;
     if (mvm_noisy(j) && offset != e.offset) {
         e.offset = offset;
         e.signs = mvm_signs(offset + e.warp_column);
@@ -217,7 +235,7 @@ static __device__ __forceinline__ void mvm_epilogue_tile(mvm_epilogue &e, const 
         to[32] = make_uint4(ohm_fast_halves(a.z), ohm_fast_halves(b.z), ohm_fast_halves(a.w),
                             ohm_fast_halves(b.w));
     }
-    __syncthreads();
+    Team::sync();
 }
 
 /* ---- conversion ------------------------------------------------------------------------------ */

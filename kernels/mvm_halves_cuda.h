@@ -18,6 +18,7 @@ typedef struct {
     uint16_t *w; /* conductances, level units */
     uint16_t
         *variance; /* per-cell read variances times ohm_variance_scale; NULL where there are none */
+    int blocked;   /* in the order of the Hopper kernel instead, see ohm_halves_index */
 } ohm_mvm_halves;
 
 /* Padded rows of a tile, and columns. */
@@ -40,6 +41,23 @@ OHM_INLINE int ohm_half_row(int p)
 {
     int step = p / 16, slot = p % 16;
     return slot % 8 / 2 * 16 + 4 * step + slot / 8 * 2 + slot % 2;
+}
+/* Where the cell at `place` of a tile (chunk and place in it) and packed column c lies. blocked: each
+ * chunk of 64 inputs x 128 columns is 16 KB in one piece, a line of 64 inputs per column, the eight
+ * pieces of 16 bytes of a line exchanged as wgmma's 128-byte swizzle has them. */
+OHM_INLINE size_t ohm_halves_index(const ohm_geometry *g, int blocked, size_t array, int tile,
+                                   int place, int c)
+{
+    size_t rows = (size_t)ohm_half_rows(g), columns = (size_t)ohm_half_columns(g),
+           at = array * (size_t)g->tiles + (size_t)tile;
+    if (!blocked)
+        return (at * rows + (size_t)place) * columns + (size_t)c;
+    size_t block = (at * (rows / OHM_HALF_ROWS) + (size_t)(place / OHM_HALF_ROWS)) *
+                       (columns / OHM_HALF_COLUMNS) +
+                   (size_t)(c / OHM_HALF_COLUMNS);
+    int line = c % OHM_HALF_COLUMNS, p = place % OHM_HALF_ROWS;
+    return (block * OHM_HALF_COLUMNS + (size_t)line) * OHM_HALF_ROWS +
+           (size_t)(((p / 8) ^ (line % 8)) * 8 + p % 8);
 }
 /* A power of two that brings variances (level^2, at most the square of the largest level) to where
  * halves are dense. */
@@ -64,16 +82,27 @@ int ohm_mvm_mma_knows(const ohm_geometry *g, const ohm_read *r);
 /* Dynamic shared memory of a block. */
 size_t ohm_mvm_mma_shared_bytes(const ohm_geometry *g, const ohm_read *r);
 
-typedef enum { OHM_MVM_PLAIN, OHM_MVM_MMA } ohm_mvm_kernel;
+/* The Hopper kernel, for halves that are blocked: what the other knows, without per-cell variances and
+ * with rows of x and tiles that begin at multiples of 16 bytes. It has not run anywhere yet. */
+ohm_cuda_status ohm_mvm_hopper_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                                    const ohm_mvm_halves *h, ohm_cuda_stream s);
+int ohm_mvm_hopper_knows(const ohm_mvm_input *x);
+size_t ohm_mvm_hopper_shared_bytes(const ohm_geometry *g);
 
-/* The kernel that ohm_mvm_cuda runs: tensor cores where halves are given (mvm.precision fp16), the
- * kernel knows the read and the device has the cores (8.0) and the shared memory; else the plain one. */
-ohm_mvm_kernel ohm_mvm_choose(const ohm_mvm_input *x, const ohm_mvm_halves *h,
-                              const ohm_cuda_device *device);
-/* h: NULL in single precision. device: of the stream. */
+typedef enum { OHM_MVM_PLAIN, OHM_MVM_MMA, OHM_MVM_HOPPER } ohm_mvm_kernel;
+
+/* The kernel for a read in half precision on a device: the Hopper one on 9.0, else tensor cores from 8.0
+ * on, where they know the read and have the shared memory; else the plain one. Says which order of
+ * halves to pack. */
+ohm_mvm_kernel ohm_mvm_choose(const ohm_mvm_input *x, const ohm_cuda_device *device);
+/* h: NULL in single precision, which the plain kernel alone has; it also reads where the halves are not
+ * in the order of the kernel chosen. device: of the stream. */
 ohm_cuda_status ohm_mvm_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
                              const ohm_mvm_halves *h, const ohm_cuda_device *device,
                              ohm_cuda_stream s);
+/* What ohm_mvm_cuda runs. */
+ohm_mvm_kernel ohm_mvm_runs(const ohm_mvm_input *x, const ohm_mvm_halves *h,
+                            const ohm_cuda_device *device);
 
 OHM_C_END
 

@@ -15,7 +15,6 @@
  * over as operands (normals_cuda.cuh). */
 #include "kernels/mvm_halves_cuda.h"
 
-#include "kernels/half_math.h"
 #include "kernels/mvm_cuda.cuh"
 #include "kernels/mvm_epilogue_cuda.cuh"
 
@@ -196,8 +195,8 @@ static __global__ void __launch_bounds__(THREADS, 1) mvm_mma(const __grid_consta
     e.columns = reinterpret_cast<mvm_epilogue_column *>(shared + S::STAGES * S::STAGE_BYTES +
                                                         S::DRAW_BYTES);
     double *sums = reinterpret_cast<double *>(shared + S::BYTES);
-    mvm_epilogue_begin(e, j, row0, column0, warp / S::WARPS_N * MT * 16, warp % S::WARPS_N * NT * 8,
-                       BN);
+    mvm_epilogue_begin<mvm_block_team>(e, j, row0, column0, warp / S::WARPS_N * MT * 16,
+                                       warp % S::WARPS_N * NT * 8, BN);
 
     mma_cursor ahead = {}, at = {};
     const int groups = mvm_groups(g);
@@ -230,7 +229,7 @@ static __global__ void __launch_bounds__(THREADS, 1) mvm_mma(const __grid_consta
                 drive[mt] = {};
             if (at.tile == 0) {
                 mvm_clear(codes);
-                mvm_epilogue_group(e, j, mvm_group_of(g, at.group), BN);
+                mvm_epilogue_group<mvm_block_team>(e, j, mvm_group_of(g, at.group), BN);
             }
         }
         multiply<S, MT, NT, CELLS>(current, variance, drive, e.cut, j,
@@ -238,7 +237,7 @@ static __global__ void __launch_bounds__(THREADS, 1) mvm_mma(const __grid_consta
         const bool tile_ends = at.chunk + 1 == chunks_of(g, at.tile);
         if (tile_ends) {
             const mvm_group group = mvm_group_of(g, at.group);
-            mvm_epilogue_tile(e, j, group, at.tile, BN, BM / 16, THREADS / 32);
+            mvm_epilogue_tile<mvm_block_team>(e, j, group, at.tile, BN, BM / 16, THREADS / 32);
             mvm_convert<MT, NT, CELLS>(codes, current, variance, drive, e, j);
             if (at.tile + 1 == g.tiles)
                 mvm_epilogue_sum<MT, NT, THREADS, S::KEEPS>(sums, codes, e, j, group, groups);
@@ -310,7 +309,7 @@ extern "C" int ohm_mvm_mma_knows(const ohm_geometry *g, const ohm_read *r)
 extern "C" ohm_cuda_status ohm_mvm_mma_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
                                             const ohm_mvm_halves *h, ohm_cuda_stream s)
 {
-    if (!ohm_mvm_mma_knows(x->g, x->r))
+    if (!ohm_mvm_mma_knows(x->g, x->r) || h->blocked)
         return ohm_cuda_fail(OHM_CUDA_ARGUMENT, "ohm_mvm_mma_cuda",
                              "an effect or mapping that only the plain kernel knows");
     mma_job job = {};
@@ -336,34 +335,4 @@ extern "C" ohm_cuda_status ohm_mvm_mma_cuda(const ohm_mvm_output *y, const ohm_m
     default:
         return launch<128, 128, false>(job, bytes, s);
     }
-}
-
-static __global__ void mvm_pack(const __grid_constant__ ohm_geometry g, uint16_t *to,
-                                const float *from, float scale)
-{
-    const int rows = ohm_half_rows(&g), columns = ohm_half_columns(&g),
-              packed = ohm_packed_columns(&g);
-    const size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= ohm_halves_count(&g))
-        return;
-    const int c = static_cast<int>(i % columns), place = static_cast<int>(i / columns % rows);
-    const int tile = static_cast<int>(i / columns / rows % g.tiles);
-    const size_t array = i / columns / rows / g.tiles;
-    const int row = place / OHM_HALF_ROWS * OHM_HALF_ROWS + ohm_half_row(place % OHM_HALF_ROWS);
-    const bool inside = c < packed && row < ohm_tile_begin(&g, tile + 1) - ohm_tile_begin(&g, tile);
-    to[i] =
-        inside
-            ? ohm_half_bits(scale * from[array * g.k * packed + ohm_packed_index(&g, tile, row, c)])
-            : 0;
-}
-
-extern "C" ohm_cuda_status ohm_mvm_pack_cuda(const ohm_mvm_halves *h, const ohm_geometry *g,
-                                             const ohm_tiles *w, ohm_cuda_stream s)
-{
-    const unsigned blocks = static_cast<unsigned>((ohm_halves_count(g) + 255) / 256);
-    ohm_cuda_status status = OHM_LAUNCH(mvm_pack, blocks, 256, 0, s, *g, h->w, w->w, 1.0f);
-    if (status == OHM_CUDA_OK && h->variance && w->variance)
-        status = OHM_LAUNCH(mvm_pack, blocks, 256, 0, s, *g, h->variance, w->variance,
-                            ohm_variance_scale(g));
-    return status;
 }

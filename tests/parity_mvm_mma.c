@@ -9,7 +9,7 @@
 #include "tests/device_mvm.h"
 #include "tests/parity.h"
 
-static ohm_verdict compare_mma(const char *settings, int k, int n, int m, int ldx)
+static ohm_verdict compare_halves(const char *settings, int k, int n, int m, int ldx, int blocked)
 {
     fixture_mvm f;
     device_mvm d;
@@ -32,9 +32,11 @@ static ohm_verdict compare_mma(const char *settings, int k, int n, int m, int ld
     float *sums = parity_alloc((size_t)m * n * sizeof *sums),
           *got = malloc((size_t)m * n * sizeof *got);
     double *wide = malloc((size_t)m * n * sizeof *wide);
+    h.blocked = blocked;
     PARITY_TRY(ohm_mvm_pack_cuda(&h, g, &d.w, parity_stream()));
+    ohm_mvm_output y = {.y = sums, .ldy = n};
     PARITY_TRY(
-        ohm_mvm_mma_cuda(&(ohm_mvm_output){.y = sums, .ldy = n}, &d.input, &h, parity_stream()));
+        (blocked ? ohm_mvm_hopper_cuda : ohm_mvm_mma_cuda)(&y, &d.input, &h, parity_stream()));
     PARITY_TRY(parity_fetch(got, sums, (size_t)m * n * sizeof *got));
     for (int i = 0; i < m * n; i++)
         wide[i] = (double)got[i];
@@ -44,6 +46,26 @@ static ohm_verdict compare_mma(const char *settings, int k, int n, int m, int ld
     free(wide);
     fixture_mvm_free(&f);
     return verdict;
+}
+
+static ohm_verdict compare_mma(const char *settings, int k, int n, int m, int ldx)
+{
+    return compare_halves(settings, k, n, m, ldx, 0);
+}
+
+/* On the device alone, and one of 9.0. */
+static ohm_verdict compare_hopper(const char *settings, int k, int n, int m, int ldx,
+                                  ohm_mvm_kernel kernel)
+{
+    ohm_cuda_device device;
+    PARITY_TRY(ohm_cuda_describe(&device, 0));
+    if (device.major != 9 || kernel != OHM_MVM_HOPPER)
+        return parity_pass();
+    char noisy[1024];
+    snprintf(noisy, sizeof noisy, "%s adc.noise_lsb=0.4 read.model=constant read.sigma=0.01",
+             settings);
+    PARITY_CHECK(compare_halves(settings, k, n, m, ldx, 1));
+    return compare_halves(noisy, k, n, m, ldx, 1);
 }
 
 #define LOGNORMAL "programming.model=lognormal "
@@ -140,15 +162,19 @@ OHM_PARITY_ALONE(mvm_mma_cuda, chosen_for_what_it_knows)
         device_mvm_make(&d, &f);
         h.w = parity_alloc(ohm_halves_count(&f.chip.g) * sizeof *h.w);
         PARITY_TRY(ohm_mvm_pack_cuda(&h, &f.chip.g, &d.w, parity_stream()));
-        if (ohm_mvm_choose(&d.input, &h, &ampere) != cases[i].kernel)
+        if (ohm_mvm_runs(&d.input, &h, &ampere) != cases[i].kernel)
             return parity_failed(cases[i].settings);
         ohm_cuda_device turing = ampere, small = ampere;
         turing.major = 7;
         small.shared_bytes = 16 * 1024;
-        if (ohm_mvm_choose(&d.input, NULL, &ampere) != OHM_MVM_PLAIN ||
-            ohm_mvm_choose(&d.input, &h, &turing) != OHM_MVM_PLAIN ||
-            ohm_mvm_choose(&d.input, &h, &small) != OHM_MVM_PLAIN)
+        if (ohm_mvm_runs(&d.input, NULL, &ampere) != OHM_MVM_PLAIN ||
+            ohm_mvm_runs(&d.input, &h, &turing) != OHM_MVM_PLAIN ||
+            ohm_mvm_runs(&d.input, &h, &small) != OHM_MVM_PLAIN)
             return parity_failed("halves, cores and shared memory are needed");
+        h.blocked = 1;
+        if (ohm_mvm_runs(&d.input, &h, &ampere) != OHM_MVM_PLAIN)
+            return parity_failed("halves in another order were taken");
+        h.blocked = 0;
         float *sums = parity_alloc(sizeof got);
         ohm_mvm_output y = {.y = sums, .ldy = 7};
         PARITY_TRY(ohm_mvm_cuda(&y, &d.input, &h, &ampere, parity_stream()));
@@ -159,6 +185,76 @@ OHM_PARITY_ALONE(mvm_mma_cuda, chosen_for_what_it_knows)
         if (cases[i].kernel == OHM_MVM_PLAIN &&
             ohm_mvm_mma_cuda(&y, &d.input, &h, parity_stream()) != OHM_CUDA_ARGUMENT)
             return parity_failed("a read that it does not know was taken");
+        fixture_mvm_free(&f);
+    }
+    return parity_pass();
+}
+
+/* The Hopper kernel: chosen on 9.0 for wide layers whose codes it can copy; its halves lie as wgmma's
+ * 128-byte swizzle wants them, each cell once. */
+OHM_PARITY_ALONE(mvm_mma_cuda, halves_for_hopper)
+{
+    static const struct {
+        const char *settings;
+        int k, n, ldx;
+        ohm_mvm_kernel kernel;
+    } cases[] = {{"tile.rows=80", 160, 40, 160, OHM_MVM_HOPPER},
+                 {"tile.rows=80 tile.cols=48", 100, 150, 112, OHM_MVM_HOPPER},
+                 {"tile.rows=80", 100, 40, 100, OHM_MVM_MMA},
+                 {"tile.rows=80", 160, 20, 160, OHM_MVM_MMA},
+                 {"tile.rows=72", 160, 40, 160, OHM_MVM_MMA},
+                 {"tile.rows=80 read.model=pcm read.sigma=0.02", 160, 40, 160, OHM_MVM_MMA},
+                 {"tile.rows=80 normals=exact", 160, 40, 160, OHM_MVM_PLAIN}};
+    const ohm_cuda_device hopper = {.major = 9, .shared_bytes = 227 * 1024},
+                          blackwell = {.major = 10, .shared_bytes = 227 * 1024};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char settings[512];
+        fixture_mvm f;
+        device_mvm d;
+        snprintf(settings, sizeof settings,
+                 LOGNORMAL "weight.cell_bits=4 input.dac_bits=4 adc.bits=7 adc.range=max %s",
+                 cases[i].settings);
+        fixture_mvm_make(&f, settings, cases[i].k, cases[i].n, 3);
+        device_mvm_make(&d, &f);
+        d.input.ldx = cases[i].ldx;
+        if (ohm_mvm_choose(&d.input, &hopper) != cases[i].kernel)
+            return parity_failed(settings);
+        if (ohm_mvm_choose(&d.input, &blackwell) == OHM_MVM_HOPPER)
+            return parity_failed("wgmma is of 9.0 alone");
+        const ohm_geometry *g = &f.chip.g;
+        size_t count = ohm_halves_count(g), cells = 0;
+        ohm_mvm_halves h = {.w = parity_alloc(count * sizeof *h.w), .blocked = 1};
+        uint16_t *got = malloc(count * sizeof *got);
+        PARITY_TRY(ohm_mvm_pack_cuda(&h, g, &d.w, parity_stream()));
+        PARITY_TRY(parity_fetch(got, h.w, count * sizeof *got));
+        for (size_t at = 0; at < count; at++) {
+            size_t block = at / 8192,
+                   byte = at % 8192 * 2; /* a line of 128 bytes a column, its pieces exchanged */
+            byte ^= (byte >> 7 & 7) << 4;
+            int blocks = ohm_half_columns(g) / 128, chunks = ohm_half_rows(g) / 64,
+                p = (int)(byte % 128 / 2),
+                c = (int)(block % (size_t)blocks) * 128 + (int)(byte / 128),
+                chunk = (int)(block / (size_t)blocks) % chunks,
+                tile = (int)(block / (size_t)blocks / (size_t)chunks) % g->tiles,
+                /* step and slot of an A operand's place, and the input whose digit a lane puts there */
+                slot = p % 16,
+                row = chunk * 64 + slot / 2 % 4 * 16 + p / 16 * 4 + slot / 8 * 2 + slot % 2;
+            size_t array = block / (size_t)blocks / (size_t)chunks / (size_t)g->tiles;
+            float want = 0.0f;
+            if (c < ohm_packed_columns(g) &&
+                row < ohm_tile_begin(g, tile + 1) - ohm_tile_begin(g, tile)) {
+                want = f.chip.tiles.w[array * (size_t)g->k * ohm_packed_columns(g) +
+                                      ohm_packed_index(g, tile, row, c)];
+                cells++;
+            }
+            if (got[at] != ohm_half_bits(want))
+                return parity_failed("a half in the wrong place");
+        }
+        ck_assert_uint_eq(cells, (size_t)g->slices * ohm_arrays(g) * g->k * ohm_packed_columns(g));
+        if (!executor_present())
+            PARITY_CHECK(compare_hopper(settings, cases[i].k, cases[i].n, 140, cases[i].ldx,
+                                        cases[i].kernel));
+        free(got);
         fixture_mvm_free(&f);
     }
     return parity_pass();
