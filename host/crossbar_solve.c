@@ -169,7 +169,7 @@ ohm_status ohm_crossbar_solve(double *current, const ohm_crossbar *x, const doub
 {
     const ohm_network *n = &x->network;
     if (!doubles && !x->gated && n->law.iv == OHM_CELL_LINEAR &&
-        ohm_network_prefers_matrix(&n->tile, inputs))
+        ohm_network_prefers_matrix(inputs))
         return solve_single(current, x, v, inputs, report);
     ohm_solve_report solved = {0};
     OHM_TRY(refuse_solution(

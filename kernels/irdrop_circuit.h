@@ -8,8 +8,6 @@
 
 #include "kernels/irdrop_exact.h"
 
-void sgesv_(const int *n, const int *nrhs, float *a, const int *lda, int *pivot, float *b, const int *ldb, int *info);
-void dgesv_(const int *n, const int *nrhs, double *a, const int *lda, int *pivot, double *b, const int *ldb, int *info);
 void sgetrf_(const int *m, const int *n, float *a, const int *lda, int *pivot, int *info);
 void dgetrf_(const int *m, const int *n, double *a, const int *lda, int *pivot, int *info);
 void sgetrs_(const char *trans, const int *n, const int *nrhs, const float *a, const int *lda, const int *pivot, float *b,

@@ -67,7 +67,7 @@ ohm_solve_status ohm_network_solve_many(double *current, const ohm_network *n, c
                                         int inputs, int gated, double tolerance,
                                         ohm_solve_report *report);
 /* The break-even: whether `inputs` of one linear network are cheaper through G_eff than one by one. */
-int ohm_network_prefers_matrix(const ohm_crosspoint *tile, int inputs);
+int ohm_network_prefers_matrix(int inputs);
 
 /* Adjoint at a solution: word, bit, off as ohm_network_solve left them. dcurrent [columns] = d loss /
  * d current, dcell [rows][columns] or NULL = d loss / d (word - bit) besides. Adds d loss / d v to dv [rows]

@@ -9,12 +9,11 @@
 
 enum { ALIGN = 64 };
 
-/* G_eff in double against line-CG to 1e-12, both on one core: worth 0.03 (steep tiles) to 0.08 inputs per
- * column of the shorter side, at 32² to 128². */
-int ohm_network_prefers_matrix(const ohm_crosspoint *tile, int inputs)
+/* G_eff in double costs what 0.4 (steep tiles) to 2.1 line-CG solutions to 1e-12 cost, at 32² to 256² on
+ * one core: its march runs in full vectors, a ladder does not. */
+int ohm_network_prefers_matrix(int inputs)
 {
-    int side = tile->rows < tile->columns ? tile->rows : tile->columns;
-    return inputs >= 0.05 * side;
+    return inputs >= 2;
 }
 
 typedef struct {
@@ -117,7 +116,7 @@ static void run(plan *p, double *current, const ohm_network *n, int inputs, doub
 #pragma omp for schedule(dynamic, 1)
         for (int g = 0; g < p->groups; g++) {
             int count = p->first[g + 1] - p->first[g];
-            if (!linear || !ohm_network_prefers_matrix(&n->tile, count))
+            if (!linear || !ohm_network_prefers_matrix(count))
                 continue;
             ohm_solve_status status = through_matrix(p, current, n, g, scratch);
             for (int i = p->first[g]; i < p->first[g + 1]; i++)

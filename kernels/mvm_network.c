@@ -285,7 +285,6 @@ static ohm_solve_status through_matrix(tile_of *t, const ohm_network_row *to, in
 static ohm_solve_status share_matrices(tile_of *t, const ohm_network_row *to)
 {
     int passes = passes_of(t->g);
-    ohm_crosspoint tile = network_of(t->n, NULL).tile;
     for (int p = 0; p < passes; p++) {
         t->same[p] = p;
         for (int q = p - 1; q >= 0; q--)
@@ -296,7 +295,7 @@ static ohm_solve_status share_matrices(tile_of *t, const ohm_network_row *to)
         int count = 0;
         for (int q = p; q < passes; q++)
             count += t->same[q] == p;
-        if (count && ohm_network_prefers_matrix(&tile, count)) {
+        if (count && ohm_network_prefers_matrix(count)) {
             ohm_solve_status status = through_matrix(t, to, p);
             if (status != OHM_SOLVE_OK)
                 return status;

@@ -332,8 +332,8 @@ OHM_TEST(irdrop_network, many_inputs)
     for (int i = 0; i < INPUTS; i++) /* a third shares its rows, the others have their own */
         for (int r = 0; r < R; r++)
             v[i * R + r] = (i % 3 ? next(&seed) < 0.5 : r % 4 == 0) ? 0.0 : next(&seed);
-    ck_assert(ohm_network_prefers_matrix(&b.n.tile, INPUTS / 3));
-    ck_assert(!ohm_network_prefers_matrix(&b.n.tile, 1));
+    ck_assert(ohm_network_prefers_matrix(INPUTS / 3));
+    ck_assert(!ohm_network_prefers_matrix(1));
     for (int gated = 0; gated < 2; gated++) {
         ohm_solve_report report;
         ck_assert_int_eq(
