@@ -25,7 +25,7 @@ typedef struct {
     ohm_solve_report solve; /* residual: NAN where the method has none */
 } ohm_crossbar_report;
 
-/* OHM_ERR_DATA: a conductance that is negative or not finite, by row and column of `name`; OHM_ERR_MEMORY: what
+/* OHM_ERR_DATA: a conductance that is negative, not finite or a million times that of the wires, by row and column of `name`; OHM_ERR_MEMORY: what
  * the solution of `inputs` inputs needs exceeds the memory that is free, by bytes. */
 ohm_status ohm_crossbar_check(const ohm_crossbar *x, int inputs, const char *name);
 

@@ -20,8 +20,14 @@ static double bytes_needed(const ohm_crossbar *x, int inputs)
            sizeof(double) * (2.0 * cells + 3.0 * io);
 }
 
+/* Where a cell conducts this much more than its wires, a voltage across it is rounding's (1e6: currents are
+ * right to 1e-10 still). */
+static const double CELL_OVER_WIRE_MOST = 1e6;
+
 ohm_status ohm_crossbar_check(const ohm_crossbar *x, int inputs, const char *name)
 {
+    const ohm_wires *w = &x->network.tile.wires;
+    double ohms = w->driver + w->word_line + w->bit_line + w->sense;
     double needed = bytes_needed(x, inputs), available = (double)ohm_memory_available();
     if (needed > available)
         return OHM_FAIL(
@@ -37,6 +43,11 @@ ohm_status ohm_crossbar_check(const ohm_crossbar *x, int inputs, const char *nam
                                 "%s: the conductance at row %d, column %d (from 0) is %g; give "
                                 "siemens, 0 or more",
                                 name, r, c, g);
+            if (g * ohms > CELL_OVER_WIRE_MOST)
+                return OHM_FAIL(OHM_ERR_DATA,
+                                "%s: the conductance at row %d, column %d (from 0) is %g S, more than "
+                                "%g times that of the wires; give siemens",
+                                name, r, c, g, CELL_OVER_WIRE_MOST);
         }
     return OHM_OK;
 }

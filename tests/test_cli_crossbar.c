@@ -391,7 +391,8 @@ OHM_TEST(cli_crossbar, files_that_are_wrong)
         {"transposed", "1e-4\n1e-4\n", "0.1\n0.1\n",
          "v.csv: 1 voltages per input, but g.csv has 2 rows"},
         {"huge v", "1e-4\n", "1e999\n", "v.csv:1: field 1, '1e999', is beyond"},
-        {"overflow", "1e300\n", "0.1\n", "has no finite solution"},
+        {"overflow", "1e300\n", "0.1\n", "row 0, column 0 (from 0) is 1e+300 S, more than"},
+        {"lost in rounding", "1e-4\n1e7\n", "0.1,0.1\n", "row 1, column 0 (from 0) is 1e+07 S, more than"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         save_text("g.csv", cases[i].g);
