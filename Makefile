@@ -54,7 +54,7 @@ SIMD_SRC  := $(wildcard kernels/*_simd.c)
 LIB_SRC   := $(filter-out $(SIMD_SRC) %_cuda.c,$(wildcard kernels/*.c host/*.c models/*.c datasets/*.c))
 CLI_SRC   := $(wildcard host/cli/*.c)
 TEST_SRC  := $(wildcard tests/*.c)
-BENCH_SRC := $(wildcard profiling/bench_*.c)
+BENCH_SRC := $(filter-out %_cuda.c,$(wildcard profiling/bench_*.c))
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 PLUGINS   := $(patsubst models/plugins/%.c,$(BUILD)/plugins/%.so,$(wildcard models/plugins/*.c))
 
@@ -63,7 +63,7 @@ LIB_OBJ   := $(LIB_SRC:%.c=$(OBJ)/%.o) \
              $(foreach isa,$(ISAS),$(SIMD_SRC:%.c=$(OBJ)/%.$(isa).o))
 CLI_OBJ   := $(CLI_SRC:%.c=$(OBJ)/%.o)
 TEST_OBJ  := $(TEST_SRC:%.c=$(OBJ)/%.o)
-PART_OBJ  := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(BENCH_SRC),$(wildcard profiling/*.c)))
+PART_OBJ  := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(BENCH_SRC) %_cuda.c,$(wildcard profiling/*.c)))
 BENCH_BIN := $(BENCH_SRC:profiling/%.c=$(BUILD)/%)
 
 LIB     := $(BUILD)/libohmgrad.a
@@ -98,7 +98,7 @@ all: $(LIB) $(CUDA_LIB) $(PROGRAM) $(PLUGINS) ## the library and the program, in
 
 comma := ,
 
-tests-binary: $(TESTS) $(CUDA_TESTS) $(PROGRAM) $(PLUGINS)
+tests-binary: $(TESTS) $(CUDA_TESTS) $(PROGRAM) $(PLUGINS) $(BUILD)/bench_cuda_executor $(BUILD)/bundled/ohmgrad
 
 .PHONY: all tests-binary FORCE
 
@@ -120,7 +120,8 @@ $(BUILD)/libohmgrad_cuda.a: $(CUDA_OBJ) $(CUDA_HOST_OBJ)
 WHOLE := -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
 WHOLE_CUDA := $(if $(CUDA_ON),-Wl$(comma)--whole-archive $(CUDA_LIB) -Wl$(comma)--no-whole-archive)
 
-$(BUILD)/ohmgrad: $(CLI_OBJ) $(LIB) $(CUDA_LIB) $(BUILD)/link.txt
+$(BUILD)/ohmgrad $(BUILD)/bundled/ohmgrad: $(CLI_OBJ) $(LIB) $(CUDA_LIB) $(BUILD)/link.txt
+	@mkdir -p $(@D)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(CLI_OBJ) $(WHOLE) $(WHOLE_CUDA) $(LDFLAGS) $(LIBS) $(CUDA_LIBS)
 
@@ -132,10 +133,14 @@ $(TESTS): $(TEST_PARTS) $(EXECUTOR_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lstdc++
 
-$(BUILD)/tests-cuda: $(CUDA_LIB) $(TEST_PARTS) $(CUDA_TEST_SRC:%.cu=$(OBJ)/cuda/%.o) \
+$(BUILD)/tests-cuda $(BUILD)/bundled/tests-cuda: $(CUDA_LIB) $(TEST_PARTS) $(CUDA_TEST_SRC:%.cu=$(OBJ)/cuda/%.o) \
                      $(OBJ)/tests/executor/executor_absent.o $(CUDA_OBJ) $(LIB)
+	@mkdir -p $(@D)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(WHOLE) $(LDFLAGS) $(TEST_LIBS) $(LIBS) $(CUDA_LIBS)
+
+# Those of a bundle find their libraries beside them, and what these need as well: RPATH, not RUNPATH.
+$(BUILD)/bundled/%: LDFLAGS += -s -Wl,-rpath,'$$ORIGIN/lib' -Wl,--disable-new-dtags
 
 # A program is linked again when its CUDA part comes or goes.
 $(BUILD)/link.txt: FORCE
@@ -145,6 +150,17 @@ $(BUILD)/link.txt: FORCE
 $(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) $(if $(filter %/oracle_sparse.o,$^),$(CHOLMOD))
+
+BENCH_CUDA_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(wildcard profiling/bench_*cuda.c))
+# Of devices; and the same on the host executor, where tests try it on little data.
+$(BUILD)/bench_cuda $(BUILD)/bundled/bench_cuda: $(BENCH_CUDA_OBJ) $(PART_OBJ) $(CUDA_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(CUDA_LIB) $(LIB) $(LDFLAGS) $(LIBS) $(CUDA_LIBS)
+
+$(BUILD)/bench_cuda_executor: $(BENCH_CUDA_OBJ) $(PART_OBJ) $(EXECUTOR_OBJ) $(LIB)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) -lstdc++
 
 $(BUILD)/bench_irdrop: $(OBJ)/tests/oracle_sparse.o
 
@@ -206,7 +222,7 @@ $(BUILD)/build_info.h: FORCE
 	@mkdir -p $(BUILD)
 	@{ echo '/* Written by the Makefile. */'; \
 	   echo '#define OHM_VERSION "$(VERSION)"'; \
-	   echo "#define OHM_COMMIT \"$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)\""; \
+	   echo "#define OHM_COMMIT \"$$(cat commit.txt 2>/dev/null || git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)\""; \
 	   echo "#define OHM_COMPILER \"$$($(CC) --version 2>/dev/null | head -n 1)\""; \
 	   echo '#define OHM_CFLAGS "$(strip $(BASE) $(CFLAGS))"'; } > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
@@ -302,11 +318,23 @@ fuzz: ## tests/fuzz/fuzz_*.c under libFuzzer, FUZZ_SECONDS=60 each (clang)
 # ---- measuring -----------------------------------------------------------------------------
 
 BENCH ?=
+# bench_cuda needs a device: it runs when it is named, and in gpu-report.
 BENCH_RUN = $(if $(BENCH),$(BUILD)/bench_$(BENCH),$(BENCH_BIN))
 
 bench: ## one JSON line per figure; BENCH=name runs profiling/bench_name alone
 	$(AGAIN) $(JOBS) $(PROGRAM) $(BENCH_RUN)
 	@for binary in $(BENCH_RUN); do $$binary $(BENCH_ARGS) || exit 1; done
+
+gpu-report: ## on a machine with a GPU: tests, sanitizer, benchmarks, a training run, one report
+	+@sh profiling/gpu-report.sh
+
+# Sources and programs for a machine with a GPU, CUDA and a compiler and nothing else: unpack, ./gpu-report.
+BUNDLED := $(addprefix $(BUILD)/bundled/,tests-cuda bench_cuda ohmgrad)
+bundle-file: $(BUNDLED)
+	@CC='$(CC)' sh profiling/bundle.sh $(BUILD)/ohmgrad-gpu.tar.gz $(BUNDLED)
+
+bundle: ## build/ohmgrad-gpu.tar.gz, which brings its libraries to a bare CUDA machine
+	$(if $(CUDA_ON),$(AGAIN) $(JOBS) bundle-file,@echo "make: no bundle without nvcc: $(wordlist 2,40,$(CUDA_ANSWER))" >&2; exit 1)
 
 # ---- installing ----------------------------------------------------------------------------
 
@@ -349,7 +377,8 @@ clean: ## removes build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: demo deps test-deps run-tier check test test-long san ptxas layers fuzz fuzz-binaries bench install \
+.PHONY: demo deps test-deps run-tier check test test-long san ptxas layers fuzz fuzz-binaries bench gpu-report \
+        bundle bundle-file install \
         install-files clean help
 
 -include $(shell find $(OBJ) $(BUILD)/plugins -name '*.d' 2>/dev/null)

@@ -120,8 +120,12 @@ void ohm_bench_print(const ohm_bench_figure *f)
     cpu_name(cpu, sizeof cpu);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     printf("{\"bench\": \"%s\", \"what\": \"%s\", \"shape\": \"%s\", \"value\": %.4g, "
-           "\"unit\": \"%s\", \"threads\": %d",
-           f->bench, f->what, f->shape, f->value, f->unit, f->threads);
+           "\"unit\": \"%s\"",
+           f->bench, f->what, f->shape, f->value, f->unit);
+    if (f->threads > 0)
+        printf(", \"threads\": %d", f->threads);
+    if (f->spread > 0)
+        printf(", \"spread\": %.3f", f->spread);
     if (f->baseline)
         printf(", \"ratio\": %.4g, \"baseline\": \"%s\"", f->ratio, f->baseline);
     if (f->baseline && f->target > 0) {
@@ -131,6 +135,7 @@ void ohm_bench_print(const ohm_bench_figure *f)
     }
     if (f->note)
         printf(", \"note\": \"%s\"", f->note);
-    printf(", \"date\": \"%s\", \"commit\": \"%s\", \"cpu\": \"%s\"}\n", date, OHM_COMMIT, cpu);
+    printf(", \"date\": \"%s\", \"commit\": \"%s\", \"%s\": \"%s\"}\n", date, OHM_COMMIT,
+           f->device ? "device" : "cpu", f->device ? f->device : cpu);
     fflush(stdout);
 }

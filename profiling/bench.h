@@ -26,7 +26,9 @@ typedef struct {
     const char *bench, *what, *shape; /* "normals", "fast", "128 x 64" */
     double value;
     const char *unit; /* "G/s" */
-    int threads;
+    int threads;        /* 0: none to speak of */
+    const char *device; /* where it ran, instead of on this processor; NULL: it did not */
+    double spread;      /* distance of the quartiles as a share of the median; 0: left out */
     double ratio;         /* to the baseline named next, measured in the same run */
     const char *baseline; /* NULL when there is none: ratio and target are then left out */
     double target;        /* what ratio must reach; 0 = none was set */
@@ -34,7 +36,7 @@ typedef struct {
     const char *note;     /* what bounds the figure; may be NULL */
 } ohm_bench_figure;
 
-/* Prints the figure as one line of JSON with commit, CPU and date. A missed target is said in it. */
+/* Prints the figure as one line of JSON with commit, processor or device, and date. A missed target is said in it. */
 void ohm_bench_print(const ohm_bench_figure *figure);
 
 #endif

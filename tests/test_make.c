@@ -11,7 +11,7 @@ OHM_TEST(make, help_lists_the_targets)
 {
     static const char *const targets[] = {"all",  "demo", "deps",  "check", "test",    "test-long", "san",
                                           "fuzz", "help", "bench", "clean", "install", "layers",
-                                          "ptxas"};
+                                          "ptxas", "gpu-report", "bundle"};
     char out[OUT_BYTES], line[32];
     ck_assert_int_eq(ohm_test_run(out, sizeof out, MAKE_ALONE "help"), 0);
     for (size_t i = 0; i < sizeof targets / sizeof *targets; ++i) {

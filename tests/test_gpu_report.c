@@ -1,0 +1,144 @@
+/* Benchmarks of devices on the host executor, the report from a GPU with stand-ins for all that it runs,
+ * and the bundle. */
+#include "tests/runner.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char out[1 << 16];
+
+/* Runs lines of shell in this test's folder: ROOT is the tree, BUILT the folder of the tests. */
+static int script(const char *lines)
+{
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", ohm_test_self());
+    *strrchr(folder, '/') = 0;
+    return ohm_test_run(out, sizeof out, "cd '%s' && BUILT='%s' ROOT=\"$OLDPWD\" && %s",
+                        ohm_test_tmpdir(), folder, lines);
+}
+
+static void says(const char *text)
+{
+    ck_assert_msg(strstr(out, text) != NULL, "'%s' lacks '%s'", out, text);
+}
+
+/* The benchmark holds each result against the CPU before it times it. */
+OHM_TEST_SLOW(device_bench, every_kernel_is_right_and_measured)
+{
+    static const char *const figures[] = {"\"ceiling: device copy",
+                                          "\"ceiling: Philox words, in",
+                                          "\"quantise\"",
+                                          "\"exact normals",
+                                          "\"fast normals",
+                                          "\"G_eff of exact IR drop",
+                                          "\"programming",
+                                          "tensor cores",
+                                          "noise off\"",
+                                          "noise on\""};
+    int got = script("\"$BUILT/bench_cuda_executor\" --small");
+    ck_assert_msg(got == 0, "%d: %s", got, out);
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        says(figures[i]);
+    says("\"device\": \"host executor");
+    ck_assert_int_eq(script("\"$BUILT/bench_cuda_executor\" --smal"), 2);
+    says("bench_cuda: usage");
+    ck_assert_int_eq(script("\"$BUILT/bench_cuda_executor\" --device"), 0);
+    ck_assert_ptr_eq(strchr(out, '\n'), out + strlen(out) - 1);
+}
+
+/* Stand-ins: a GPU, a sanitizer whose racecheck finds something, a benchmark with a figure met and one
+ * missed, and a program whose run on the device loses $DEVICE_LOSS at step 20. */
+#define FAKES                                                                                      \
+    "mkdir -p f/bin && cd f && "                                                                   \
+    "echo 'echo \"Fake GPU 9000, 570.1, 80 GiB\"' >nvidia-smi && "                                 \
+    "echo 'case \"$*\" in *racecheck*) echo a hazard; exit 9;; esac; "                             \
+    "echo 100%: Checks: 12, Failures: 0, Errors: 0' >compute-sanitizer && "                        \
+    "echo 'echo 100%: Checks: ${CHECKS:-40}, Failures: 0, Errors: 0' >bin/tests-cuda && "          \
+    "echo '[ $# = 0 ] || { echo \"Fake GPU 9000, sm_90\"; exit ${NO_DEVICE:-0}; }; "               \
+    "echo {\\\"what\\\": \\\"copy\\\", \\\"met\\\": true}; "                                       \
+    "echo {\\\"what\\\": \\\"read\\\", \\\"met\\\": false}' >bin/bench_cuda && "                   \
+    "echo 'loss=0.5; while [ $# -gt 0 ]; do case $1 in --out) o=$2;; "                             \
+    "cuda) loss=${DEVICE_LOSS:-0.5001};; esac; shift; done; mkdir -p $o; "                         \
+    "for s in 10 20; do echo {\\\"step\\\": $s, \\\"loss\\\": $loss}; done >$o/metrics.jsonl; "    \
+    "echo {\\\"step\\\": 20, \\\"clean_accuracy\\\": 0.97} >>$o/metrics.jsonl' >bin/ohmgrad && "   \
+    "for t in nvidia-smi compute-sanitizer bin/*; do sed -i '1i #!/bin/sh' $t; chmod +x $t; "      \
+    "done; PATH=$PWD:$PATH BIN=$PWD/bin; export PATH BIN; cd ..; "
+
+OHM_TEST(gpu_report, every_step_is_recorded_and_a_failed_one_stops_none)
+{
+    ck_assert_int_eq(script(FAKES "\"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""), 1);
+    says("racecheck: failed, exit status 9: a hazard");
+    says("synccheck: passed");
+    says("train-compared: passed, 2 losses, worst off by 0.02 %");
+    says("gpu-report: 9 passed, 0 skipped, 1 failed; targets: 1 met, 1 missed; see ");
+    ck_assert_int_eq(script("cat r/report.md"), 0);
+    says("# Fake GPU 9000, sm_90");
+    says("570.1");
+    says("| racecheck | failed | ");
+    says("| **missed** |");
+    ck_assert_int_eq(script("grep -c '\"result\": \"passed\"' r/steps.jsonl; cat r/bench.jsonl"),
+                     0);
+    says("9\n{\"what\": \"copy\"");
+}
+
+OHM_TEST(gpu_report, runs_that_differ_and_tests_that_skip_are_failures)
+{
+    ck_assert_int_eq(script(FAKES "rm f/compute-sanitizer; CHECKS=0 DEVICE_LOSS=0.52 "
+                                  "\"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""),
+                     1);
+    says("device-tests: failed, no test ran on the device");
+    says("train-compared: failed, exit status 1: 2 losses, worst off by 4 %");
+    if (strstr(out, "memcheck: skipped, compute-sanitizer is not installed"))
+        says("gpu-report: 4 passed, 4 skipped, 2 failed; targets: 1 met, 1 missed; see ");
+}
+
+OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
+{
+    ck_assert_int_eq(
+        script(FAKES
+               "SECONDS_IN_ALL=0 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\" && cat r/report.md"),
+        1);
+    says("benchmarks: failed, no time was left of 0 s");
+    says("1 passed, 0 skipped, 9 failed");
+}
+
+OHM_TEST(gpu_report, without_a_gpu_it_says_so_in_one_line)
+{
+    if (access("/dev/nvidiactl", F_OK) == 0)
+        OHM_SKIP("there is a GPU here");
+    ck_assert_int_eq(
+        script("mkdir bin && printf '#!/bin/sh\\nexit 9\\n' >bin/nvidia-smi && chmod +x "
+               "bin/nvidia-smi && PATH=$PWD/bin:$PATH \"$ROOT/profiling/gpu-report.sh\" "
+               "\"$PWD/r\"; s=$?; ls; exit $s"),
+        77);
+    ck_assert_str_eq(out,
+                     "gpu-report: no NVIDIA GPU here (nvidia-smi names none); nothing was run\n"
+                     "bin\n");
+    /* a driver without a device that CUDA can use */
+    ck_assert_int_eq(script(FAKES "NO_DEVICE=77 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""), 77);
+    says("gpu-report: CUDA finds no device");
+}
+
+/* Unpacked elsewhere, the program loads its libraries, and what they need, from the bundle. */
+OHM_TEST_SLOW(bundle, brings_its_libraries)
+{
+    if (ohm_test_run(NULL, 0, "git ls-files --error-unmatch Makefile") != 0)
+        OHM_SKIP("no git checkout: a bundle cannot be made here");
+    int got =
+        script("\"$ROOT/profiling/bundle.sh\" \"$PWD/b.tar.gz\" \"$BUILT/bundled/ohmgrad\" && "
+               "tar -xzf b.tar.gz && cd ohmgrad-gpu && ./prebuilt/ohmgrad info && "
+               "ldd prebuilt/ohmgrad | grep -E 'openblas|gfortran|yaml|cjson|libmd' | "
+               "grep -v ohmgrad-gpu/prebuilt/lib/; ls . prebuilt/include; cat commit.txt");
+    ck_assert_msg(got == 0, "%d: %s", got, out);
+    says("cblas.h\n");
+    says("gpu-report\n");
+    ck_assert_ptr_null(strstr(out, "=> /"));
+    ck_assert_int_eq(script("MOST_BYTES=1000 \"$ROOT/profiling/bundle.sh\" \"$PWD/c.tar.gz\" "
+                            "\"$BUILT/bundled/ohmgrad\"; s=$?; ls; exit $s"),
+                     1);
+    says("a bundle must be smaller than 1000\n");
+    ck_assert_ptr_null(strstr(out, "c.tar.gz\n"));
+    ck_assert_int_eq(script("\"$ROOT/profiling/bundle.sh\" \"$PWD/c.tar.gz\" nonesuch"), 1);
+    says("nonesuch: no such program");
+}
