@@ -38,8 +38,9 @@ OHM_TEST_SLOW(curand, words_are_those_of_philox)
     char out[4096], folder[2048];
     const char *dir = ohm_test_tmpdir();
     if (ohm_test_run(folder, sizeof folder,
-                     "nvcc=$(command -v nvcc) && nvcc=$(readlink -f \"$nvcc\") && cd \"${nvcc%%/*}\"/.. && "
-                     "test -f include/curand_kernel.h && printf %%s \"$PWD/include\"") != 0)
+                     "touch %s/empty.cu && cd \"$(nvcc --dryrun -c %s/empty.cu 2>&1 | "
+                     "sed -n 's/^#\\$ TOP=//p')\" && "
+                     "test -f include/curand_kernel.h && printf %%s \"$PWD/include\"", dir, dir) != 0)
         OHM_SKIP("no curand_kernel.h beside an nvcc");
     char path[4200];
     snprintf(path, sizeof path, "%s/curand.cpp", dir);
