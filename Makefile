@@ -244,8 +244,9 @@ JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null ||
 AGAIN = +@$(MAKE) --no-print-directory
 DEMO = $(BUILD)/ohmgrad demo
 
+# On the CPU: a CUDA part, which takes minutes to compile, is left to `make`.
 demo: deps ## installs what is missing, builds, trains LeNet three ways, prints the table
-	$(AGAIN) $(JOBS) all
+	$(AGAIN) $(JOBS) CUDA=0 all
 	$(DEMO)
 
 deps: ## installs the packages that are missing, as root or through sudo
