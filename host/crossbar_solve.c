@@ -23,6 +23,7 @@ static double bytes_needed(const ohm_crossbar *x, int inputs)
 /* Where a cell conducts this much more than its wires, a voltage across it is rounding's (1e6: currents are
  * right to 1e-10 still). */
 static const double CELL_OVER_WIRE_MOST = 1e6;
+enum { LINES_MOST = 8192 }; /* of a side: minutes of work, and no crossbar has more */
 
 ohm_status ohm_crossbar_check(const ohm_crossbar *x, int inputs, const char *name)
 {
@@ -35,6 +36,9 @@ ohm_status ohm_crossbar_check(const ohm_crossbar *x, int inputs, const char *nam
             "%s: a tile of %d x %d needs %.0f bytes, this machine has %.0f free; cut it "
             "into tiles",
             name, x->network.tile.rows, x->network.tile.columns, needed, available);
+    if (x->network.tile.rows > LINES_MOST || x->network.tile.columns > LINES_MOST)
+        return OHM_FAIL(OHM_ERR_DATA, "%s: %d x %d cells, at most %d lines a side; cut it into tiles", name,
+                        x->network.tile.rows, x->network.tile.columns, LINES_MOST);
     for (int r = 0; r < x->network.tile.rows; r++)
         for (int c = 0; c < x->network.tile.columns; c++) {
             double g = x->network.g[(size_t)r * x->network.tile.columns + c];

@@ -458,6 +458,54 @@ OHM_TEST(cli_crossbar, arrays_that_are_wrong)
            "v.npy: the voltage of input 0 at row 0 (from 0) is nan");
 }
 
+/* A picture brings its numbers and its script: neither replaces a file that no picture left. */
+OHM_TEST(cli_crossbar, pictures_replace_no_other_files)
+{
+    save_text("g.csv", "1e-4,2e-4\n3e-4,1e-4\n");
+    save_text("lab.dat", "mine\n");
+    ck_assert_int_eq(crossbar("map --g g.csv " WIRES "--out lab.png"), 1);
+    ck_assert_msg(strstr(out, "lab.dat is in the way"), "%s", out);
+    ck_assert_int_eq(crossbar("sweep --sizes 8 --r 1 --plot lab.svg"), 1);
+    ck_assert_msg(strstr(out, "lab.dat is in the way"), "%s", out);
+    ck_assert_int_eq(crossbar("map --g g.csv " WIRES "--out new.svg --data new.dat"), 2);
+    ck_assert_int_eq(ohm_test_run(out, sizeof out,
+                                  "cd '%s' && cat lab.dat && "
+                                  "ls lab.gp lab.png lab.svg new.svg new.dat 2>&1 | grep -vc No",
+                                  ohm_test_tmpdir()),
+                     1);
+    ck_assert_str_eq(out, "mine\n0\n");
+}
+
+/* What cannot be written at the end is refused before the work, and nothing else is written. */
+OHM_TEST(cli_crossbar, outputs_are_tried_first)
+{
+    save_text("g.csv", "1e-4,2e-4\n3e-4,1e-4\n");
+    refuse(1, "map --g g.csv " WIRES "--out o.svg --data none/x.csv",
+           "none/x.csv: cannot write here");
+    refuse(1, "sweep --sizes 8 --r 1 --out o.csv --plot none/x.svg",
+           "none/x.svg: cannot write here");
+    refuse(1, "sweep --sizes 8 --r 1 --out none/x.csv", "none/x.csv: cannot write here");
+}
+
+/* The picture is what was asked for: without gnuplot the program fails. */
+OHM_TEST(cli_crossbar, no_gnuplot_is_a_failure)
+{
+    save_text("g.csv", "1e-4,2e-4\n3e-4,1e-4\n");
+    ck_assert_int_eq(ohm_test_run(out, sizeof out,
+                                  "cd '%s' && PATH=/nonexistent '%s' crossbar map --g g.csv " WIRES
+                                  "--out o.svg 2>&1 >/dev/null",
+                                  ohm_test_tmpdir(), ohm_test_program()),
+                     1);
+    ck_assert_msg(strstr(out, "gnuplot is missing"), "%s", out);
+}
+
+OHM_TEST(cli_crossbar, wires_without_resistance_can_be_drawn)
+{
+    if (ohm_test_run(NULL, 0, "command -v gnuplot") != 0)
+        OHM_SKIP("gnuplot is not installed");
+    ck_assert_msg(crossbar("sweep --sizes 8,16 --r 0 --plot zero.svg") == 0, "%s", out);
+}
+
 OHM_TEST(cli_crossbar, tiles_beyond_memory_name_the_bytes)
 {
     const ohm_crossbar x = {
@@ -501,7 +549,7 @@ OHM_TEST(cli_crossbar, outputs_that_cannot_be_written)
     char *text = text_of("g.csv");
     ck_assert_msg(strlen(text) > 100, "g.csv was touched: %s", text);
     free(text);
-    refuse(1, "map " TILE "--out no/o.svg", "no/o.dat: cannot write here");
+    refuse(1, "map " TILE "--out no/o.svg", "no/o.svg: cannot write here");
 }
 
 OHM_TEST(cli_crossbar, help_of_every_action)

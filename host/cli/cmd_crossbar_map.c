@@ -135,12 +135,11 @@ static ohm_status draw(const map *m, const char *path)
         {"Bit line voltage", unit[1], m->picture[1], -1, -1},
         {"Current lost, worst cell marked", "%", m->picture[2], m->worst_row, m->worst_column},
     };
-    return ohm_plot_optional(
-        ohm_plot_maps(path, maps, 3, t->rows, t->columns,
-                      t->wires.sense_both ? "bit line (sensed at top and bottom)"
-                                          : "bit line (sensed at the bottom)",
-                      t->wires.drive_both ? "word line (driven from both sides)"
-                                          : "word line (driven from the left)"));
+    return ohm_plot_maps(path, maps, 3, t->rows, t->columns,
+                         t->wires.sense_both ? "bit line (sensed at top and bottom)"
+                                             : "bit line (sensed at the bottom)",
+                         t->wires.drive_both ? "word line (driven from both sides)"
+                                             : "word line (driven from the left)");
 }
 
 static ohm_status make(map *m, const ohm_crossbar_arguments *a, const ohm_crossbar_operands *o)
@@ -154,11 +153,10 @@ static ohm_status make(map *m, const ohm_crossbar_arguments *a, const ohm_crossb
     OHM_TRY(ohm_crossbar_nodes(m->current, m->word, m->bit, m->x, m->v, &m->report));
     ohm_crossbar_ideal(m->ideal, m->x, m->v, 1);
     find_losses(m);
-    OHM_TRY(draw(m, a->out));
+    print_map(m, !*a->v);
     if (*a->data)
         OHM_TRY(write_numbers(m, a->data));
-    print_map(m, !*a->v);
-    return OHM_OK;
+    return draw(m, a->out);
 }
 
 static ohm_status map_operands(const ohm_crossbar_arguments *a, const ohm_crossbar_operands *o)

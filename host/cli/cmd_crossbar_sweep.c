@@ -241,13 +241,16 @@ typedef struct {
 
 static void fill_panel(picture *p, const table *t, int i)
 {
+    int lost = 0; /* wires without resistance alone: a curve of zeros, which no logarithm has */
+    for (int k = 0; k < t->r_count * t->size_count; k++)
+        lost |= point_at(t, i, k / t->size_count, k % t->size_count)->worst > 0.0;
     for (int r = 0; r < t->r_count; r++)
         for (int worst = 0; worst < 2; worst++) {
             double *y = p->y[i][2 * r + worst];
             for (int s = 0; s < t->size_count; s++) {
                 const ohm_sweep_point *point = point_at(t, i, r, s);
                 double loss = worst ? point->worst : point->mean;
-                y[s] = loss > 0.0 ? 100 * loss : NAN; /* none on a logarithmic axis */
+                y[s] = loss > 0.0 || !lost ? 100 * loss : NAN; /* none on a logarithmic axis */
             }
             p->series[i][2 * r + worst] = (ohm_plot_series){
                 .name = p->name[r], .points = t->size_count, .x = p->x, .y = y, .companion = worst};
@@ -257,7 +260,7 @@ static void fill_panel(picture *p, const table *t, int i)
                                    .x_label = "rows and columns of a tile",
                                    .y_label = "current lost (%): mean, dashed worst column",
                                    .log_x = 1,
-                                   .log_y = 1,
+                                   .log_y = lost,
                                    .y_most = 100,
                                    .legend = OHM_LEGEND_INSIDE_RIGHT_LOW,
                                    .count = 2 * t->r_count,
@@ -275,7 +278,7 @@ static ohm_status draw(const table *t, const char *path)
         snprintf(p->name[r], sizeof p->name[r], "%g ohm", t->r[r]);
     for (int i = 0; i < t->weights_count; i++)
         fill_panel(p, t, i);
-    ohm_status status = ohm_plot_optional(ohm_plot_write(path, p->panel, t->weights_count));
+    ohm_status status = ohm_plot_write(path, p->panel, t->weights_count);
     free(p);
     return status;
 }

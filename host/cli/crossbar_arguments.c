@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "host/cli/plot.h"
+#include "host/file.h"
 #include "host/option.h"
 
 /* Which actions take an option, and which need it. */
@@ -38,8 +40,8 @@ static const entry entries[] = {
     {TILE, TILE, "G.npy|G.csv", PATH("g", g, "conductances [rows,columns] in siemens")},
     {DRIVEN, SOLVE | NETLIST, "V.npy|V.csv", PATH("v", v, "inputs in volts, one per row: [inputs,rows]")},
     {ALL, TILE, "FILE", PATH("out", out, "")},
-    {MAP, 0, "FILE.csv", PATH("data", data, "the numbers behind the picture, a line per cell")},
-    {SWEEP, 0, "FILE.svg|.png", PATH("plot", plot, "draw loss over tile size")},
+    {MAP, 0, "FILE.csv", PATH("data", data, "the losses and voltages, a line per cell")},
+    {SWEEP, 0, "FILE.svg|.png", PATH("plot", plot, "draw loss over tile size; beside it its numbers (.dat) and gnuplot's script (.gp)")},
     {TILE, TILE, "OHM", OHMS("r-wordline", r_wordline, "word line, per segment between cells")},
     {TILE, TILE, "OHM", OHMS("r-bitline", r_bitline, "bit line, per segment between cells")},
     {ALL, 0, "OHM", OHMS("r-driver", r_driver, "driver of a word line")},
@@ -72,7 +74,7 @@ static const char *help_of(const entry *e, int action)
         return action == SOLVE  ? "currents [inputs,columns] in amperes: I.npy or I.csv"
                : action == GEFF ? "effective conductances [rows,columns] in siemens: .npy or .csv"
                : action == NETLIST ? "the deck"
-               : action == MAP     ? "the picture: .svg or .png"
+               : action == MAP     ? "the picture: .svg or .png; beside it its numbers (.dat) and gnuplot's script (.gp)"
                                    : "the table: .csv or .json";
     if (!strcmp(e->option.key, "v-read"))
         return action == MAP ? "every row's voltage where no --v is given (0.2); where given, as "
@@ -178,6 +180,13 @@ static ohm_status check_names(const ohm_crossbar_arguments *a)
             if (k < i && *outs[k] && same_file(outs[i], outs[k]))
                 return OHM_FAIL(OHM_ERR_CONFIG, "'%s' is named for two outputs", outs[i]);
         }
+    const char *picture = *a->plot ? a->plot : a->out, *other = *a->plot ? a->out : a->data;
+    if (ohm_plot_is_beside(picture, other))
+        return OHM_FAIL(OHM_ERR_CONFIG, "'%s' is where the figure %s keeps its own; choose another name",
+                        other, picture);
+    for (int i = 0; i < 3; i++)
+        if (*outs[i])
+            OHM_TRY(ohm_file_check_writable(outs[i]));
     return OHM_OK;
 }
 

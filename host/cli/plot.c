@@ -51,7 +51,27 @@ static ohm_status name_files(files *f, const char *path)
 ohm_status ohm_plot_check_name(const char *path)
 {
     files f;
-    return name_files(&f, path);
+    char data[2 * OHM_PATH_BYTES], script[2 * OHM_PATH_BYTES];
+    struct stat seen;
+    OHM_TRY(name_files(&f, path));
+    snprintf(data, sizeof data, "%s%s", f.folder, f.data);
+    snprintf(script, sizeof script, "%s%s", f.folder, f.script);
+    if (stat(data, &seen) == 0 && stat(script, &seen) != 0)
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "%s is in the way: the numbers of %s would go there; move it or name the "
+                        "picture otherwise",
+                        data, path);
+    OHM_TRY(ohm_file_check_writable(path));
+    OHM_TRY(ohm_file_check_writable(data));
+    return ohm_file_check_writable(script);
+}
+
+int ohm_plot_is_beside(const char *path, const char *other)
+{
+    const char *dot = strrchr(path, '.');
+    size_t stem = dot ? (size_t)(dot - path) : 0;
+    return dot && !strncmp(path, other, stem) &&
+           (!strcmp(other + stem, ".dat") || !strcmp(other + stem, ".gp"));
 }
 
 /* ---- the numbers and the script ------------------------------------------------------------ */

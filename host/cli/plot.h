@@ -25,8 +25,11 @@ typedef struct {
     const ohm_plot_series *series; /* [count] */
 } ohm_plot_panel;
 
-/* Whether a figure can have this name; the same refusal as the functions that draw. */
+/* Whether a figure can be written here: its name, its folder, and no file but another figure's where its
+ * numbers (STEM.dat) and script (STEM.gp) go. */
 ohm_status ohm_plot_check_name(const char *path);
+/* Whether `other` names the numbers or the script of the figure `path`. */
+int ohm_plot_is_beside(const char *path, const char *other);
 
 /* Draws 1..OHM_PLOT_PANELS_MAX panels, left to right and down. `path` ends in .svg or .png; beside it are
  * written the numbers (.dat) and gnuplot's script (.gp), which can be edited and run again.
