@@ -148,7 +148,7 @@ OHM_TEST(backend_cuda, lenet_trains_as_on_the_cpu)
     train_both(OHM_NET_LENET5, 20, 1, set, 4, 1e-6);
 }
 
-OHM_TEST(backend_cuda, resnet_trains_as_on_the_cpu)
+OHM_TEST_SLOW(backend_cuda, resnet_trains_as_on_the_cpu)
 {
     static const char *const set[] = {
         "train.batch=6",       "train.micro_batch=3",        "train.optimiser=sgd",

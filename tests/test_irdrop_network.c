@@ -141,7 +141,7 @@ OHM_TEST(irdrop_network, equals_kirchhoff)
             }
 }
 
-OHM_TEST(irdrop_network, nonlinear_cells_equal_kirchhoff)
+OHM_TEST_SLOW(irdrop_network, nonlinear_cells_equal_kirchhoff)
 {
     /* normalised at 1 V; sinh up to a·V = 5, and 20, where hardly any current flows below full drive */
     const ohm_cell_law laws[] = {

@@ -20,7 +20,7 @@ OHM_TEST(make, help_lists_the_targets)
     }
 }
 
-OHM_TEST(make, missing_headers_name_the_cure)
+OHM_TEST_SLOW(make, missing_headers_name_the_cure)
 {
     char out[OUT_BYTES];
     ck_assert_int_ne(ohm_test_run(out, sizeof out, MAKE_ALONE "CC=false BUILD=%s/b all",
@@ -30,7 +30,7 @@ OHM_TEST(make, missing_headers_name_the_cure)
                   "%s", out);
 }
 
-OHM_TEST(make, changed_flags_rebuild)
+OHM_TEST_SLOW(make, changed_flags_rebuild)
 {
     char out[OUT_BYTES];
     const char *object = "b/obj/host/status.o";

@@ -104,7 +104,7 @@ static void same_bits(int kind, int mode, const char *const *set, int segments)
     free(parts);
 }
 
-OHM_TEST(segments, recomputed_activations_give_the_same_bits)
+OHM_TEST_SLOW(segments, recomputed_activations_give_the_same_bits)
 {
     static const char *const plain[] = {NULL};
     static const char *const running[] = {"hardware.adc.range=running:0.9",

@@ -133,7 +133,7 @@ static void watch_all(int kind, const char *const *set)
     }
 }
 
-OHM_TEST(trace, every_operation_lies_in_a_kernel_range)
+OHM_TEST_SLOW(trace, every_operation_lies_in_a_kernel_range)
 {
     static ohm_simulator watched;
     static const char *const plain[] = {NULL}, *const adam[] = {"train.optimiser=adam", NULL};
@@ -291,7 +291,7 @@ OHM_TEST(trace, a_tool_that_listens_gets_the_ranges)
     ck_assert_ptr_null(strstr(out, "mvm 0"));
 }
 
-OHM_TEST(trace, without_nvtx_nothing_of_it_is_compiled)
+OHM_TEST_SLOW(trace, without_nvtx_nothing_of_it_is_compiled)
 {
     const char *dir = ohm_test_tmpdir();
     ck_assert_int_eq(ohm_test_run(out, sizeof out,
