@@ -111,18 +111,20 @@ void ohm_mvm_run(const ohm_mvm_job *job, ohm_mvm_task *task, void *scratch)
     }
 }
 
+/* Rows to read; what is made of their currents is the caller's to say. */
+static ohm_mvm_job job_of(const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
+                          const uint8_t *x_u, int ldx, int m, uint64_t first_row)
+{
+    return (ohm_mvm_job){
+        .g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row};
+}
+
 void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
                  const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_job job = {.g = g,
-                       .r = r,
-                       .w = w,
-                       .x_u = x_u,
-                       .ldx = ldx,
-                       .m = m,
-                       .first_row = first_row,
-                       .sums = sums,
-                       .lds = lds};
+    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
+    job.sums = sums;
+    job.lds = lds;
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
@@ -130,15 +132,9 @@ void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_rea
                      const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
                      void *scratch)
 {
-    ohm_mvm_job job = {.g = g,
-                       .r = r,
-                       .w = w,
-                       .x_u = x_u,
-                       .ldx = ldx,
-                       .m = m,
-                       .first_row = first_row,
-                       .raw = sums,
-                       .lds = lds};
+    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
+    job.raw = sums;
+    job.lds = lds;
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }
 
@@ -146,16 +142,10 @@ void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_colu
                        const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
                        const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_job job = {.g = g,
-                       .r = r,
-                       .w = w,
-                       .x_u = x_u,
-                       .ldx = ldx,
-                       .m = m,
-                       .first_row = first_row,
-                       .range = range,
-                       .histogram = histogram,
-                       .bins = bins,
-                       .range_per_column = per_column};
+    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
+    job.range = range;
+    job.histogram = histogram;
+    job.bins = bins;
+    job.range_per_column = per_column;
     ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
 }

@@ -137,3 +137,11 @@ error_t ohm_cli_unexpected(const char *value)
     return ohm_cli_error(
         OHM_FAIL(OHM_ERR_CONFIG, "one argument too many: '%.80s'; see --help", value));
 }
+
+error_t ohm_cli_only(const char **argument, const char *value)
+{
+    if (*argument)
+        return ohm_cli_unexpected(value);
+    *argument = value;
+    return 0;
+}

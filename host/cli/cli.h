@@ -55,5 +55,7 @@ error_t ohm_cli_list_add(ohm_cli_list *list, const char *value);
 error_t ohm_cli_bytes(size_t *bytes, const char *option, const char *text);
 /* For parsers: refuses an argument that the command has no place for. */
 error_t ohm_cli_unexpected(const char *value);
+/* For parsers: the one argument that the command takes; refuses a second. */
+error_t ohm_cli_only(const char **argument, const char *value);
 
 #endif

@@ -106,10 +106,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
         a->json = 1;
         return 0;
     case ARGP_KEY_ARG:
-        if (a->target)
-            return ohm_cli_unexpected(value);
-        a->target = value;
-        return 0;
+        return ohm_cli_only(&a->target, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -17,10 +17,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
     case 's':
         return ohm_cli_list_add(&a->set, value);
     case ARGP_KEY_ARG:
-        if (a->name)
-            return ohm_cli_unexpected(value);
-        a->name = value;
-        return 0;
+        return ohm_cli_only(&a->name, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }

@@ -43,10 +43,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
         a->quiet = 1;
         return 0;
     case ARGP_KEY_ARG:
-        if (a->config)
-            return ohm_cli_unexpected(value);
-        a->config = value;
-        return 0;
+        return ohm_cli_only(&a->config, value);
     default:
         return ARGP_ERR_UNKNOWN;
     }
