@@ -15,7 +15,7 @@
 #include "kernels/irdrop_network.h"
 
 typedef struct {
-    ohm_network network; /* siemens, volts, ohms */
+    ohm_nodal network; /* siemens, volts, ohms */
     int gated;           /* rows whose input is exactly 0 are cut off instead of grounded */
 } ohm_crossbar;
 

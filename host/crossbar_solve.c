@@ -16,7 +16,7 @@ static double bytes_needed(const ohm_crossbar *x, int inputs)
     double cells = (double)x->network.tile.rows * x->network.tile.columns,
            io = (double)inputs * ((double)x->network.tile.rows + x->network.tile.columns);
     return (double)ohm_irdrop_exact_bytes_f64(&x->network.tile) +
-           (double)ohm_network_scratch_bytes(&x->network) +
+           (double)ohm_nodal_scratch_bytes(&x->network) +
            sizeof(double) * (2.0 * cells + 3.0 * io);
 }
 
@@ -70,7 +70,7 @@ static ohm_status refuse_solution(ohm_solve_status status, const ohm_crossbar *x
         return OHM_FAIL(OHM_ERR_DATA,
                         "the circuit of %d x %d was not solved: the residual stays above %g; lower "
                         "the conductances, the resistances or --iv-coefficient",
-                        rows, columns, OHM_NETWORK_RESIDUAL_MOST);
+                        rows, columns, OHM_NODAL_RESIDUAL_MOST);
     case OHM_SOLVE_OUT_OF_RANGE:
         return OHM_FAIL(
             OHM_ERR_DATA,
@@ -182,13 +182,13 @@ static const char *method_name(int method)
 ohm_status ohm_crossbar_solve(double *current, const ohm_crossbar *x, const double *v, int inputs,
                               int doubles, ohm_crossbar_report *report)
 {
-    const ohm_network *n = &x->network;
+    const ohm_nodal *n = &x->network;
     if (!doubles && !x->gated && n->law.iv == OHM_CELL_LINEAR &&
-        ohm_network_prefers_matrix(inputs))
+        ohm_nodal_prefers_matrix(inputs))
         return solve_single(current, x, v, inputs, report);
     ohm_solve_report solved = {0};
     OHM_TRY(refuse_solution(
-        ohm_network_solve_many(current, n, v, inputs, x->gated, OHM_NETWORK_TOLERANCE, &solved), x,
+        ohm_nodal_solve_many(current, n, v, inputs, x->gated, OHM_NODAL_TOLERANCE, &solved), x,
         1));
     if (solved.method == OHM_METHOD_G_EFF)
         solved.residual = NAN;
@@ -199,16 +199,16 @@ ohm_status ohm_crossbar_solve(double *current, const ohm_crossbar *x, const doub
 ohm_status ohm_crossbar_nodes(double *current, double *word, double *bit, const ohm_crossbar *x,
                               const double *v, ohm_crossbar_report *report)
 {
-    const ohm_network *n = &x->network;
+    const ohm_nodal *n = &x->network;
     ohm_solve_report solved = {0};
-    size_t bytes = ohm_network_scratch_bytes(n) / ALIGN * ALIGN + ALIGN;
+    size_t bytes = ohm_nodal_scratch_bytes(n) / ALIGN * ALIGN + ALIGN;
     uint8_t *off = malloc((size_t)n->tile.rows);
     void *scratch = aligned_alloc(ALIGN, bytes);
     ohm_solve_status status = OHM_SOLVE_MEMORY;
     if (off && scratch) {
         for (int r = 0; r < n->tile.rows; r++)
             off[r] = x->gated && v[r] == 0.0;
-        status = ohm_network_solve(current, word, bit, n, v, off, OHM_NETWORK_TOLERANCE, scratch,
+        status = ohm_nodal_solve(current, word, bit, n, v, off, OHM_NODAL_TOLERANCE, scratch,
                                    &solved);
     }
     free(off);

@@ -387,7 +387,7 @@ void ohm_device_network(ohm_mvm_network *n, const ohm_geometry *g, const ohm_har
         .gated = hw->ir_drop.zero_input == OHM_ZERO_GATED,
         .law =
             ohm_cell_law_at(law, a * (law == OHM_CELL_CUBIC ? volts * volts : volts), g->max_digit),
-        .tolerance = OHM_NETWORK_TOLERANCE};
+        .tolerance = OHM_NODAL_TOLERANCE};
 }
 
 double ohm_device_codes(const ohm_geometry *g, const ohm_hardware *hw)

@@ -63,12 +63,12 @@ typedef struct {
     double *column; /* [columns] */
 } memory;
 
-static int is_linear(const ohm_network *n)
+static int is_linear(const ohm_nodal *n)
 {
     return n->law.iv == OHM_CELL_LINEAR;
 }
 
-static size_t carve(memory *m, const ohm_network *n, void *scratch)
+static size_t carve(memory *m, const ohm_nodal *n, void *scratch)
 {
     char *base = scratch ? (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN) : NULL;
     size_t used = ohm_lines_carve(&m->lines, &n->tile, base),
@@ -91,13 +91,13 @@ static size_t carve(memory *m, const ohm_network *n, void *scratch)
     return used + ALIGN;
 }
 
-size_t ohm_network_scratch_bytes(const ohm_network *n)
+size_t ohm_nodal_scratch_bytes(const ohm_nodal *n)
 {
     memory m;
     return carve(&m, n, NULL);
 }
 
-static int usable(const ohm_network *n, const double *v)
+static int usable(const ohm_nodal *n, const double *v)
 {
     const ohm_wires *w = &n->tile.wires;
     const double r[] = {w->word_line, w->bit_line, w->driver, w->sense, n->law.coefficient};
@@ -117,7 +117,7 @@ static int usable(const ohm_network *n, const double *v)
 }
 
 /* Conductance of a cell, rows that are off taken out. */
-static double conductance(const ohm_network *n, const uint8_t *off, size_t cell)
+static double conductance(const ohm_nodal *n, const uint8_t *off, size_t cell)
 {
     return off && off[cell / (size_t)n->tile.columns] ? 0.0 : n->g[cell];
 }
@@ -162,19 +162,19 @@ static ohm_solve_status solve_linear(memory *m, double tolerance, ohm_solve_repo
         if (sum <= tolerance * current)
             return OHM_SOLVE_OK;
     }
-    return report->residual <= OHM_NETWORK_RESIDUAL_MOST ? OHM_SOLVE_OK : OHM_SOLVE_NOT_CONVERGED;
+    return report->residual <= OHM_NODAL_RESIDUAL_MOST ? OHM_SOLVE_OK : OHM_SOLVE_NOT_CONVERGED;
 }
 
 /* ---- Non-linear cells ------------------------------------------------------------------------ */
 
-static size_t cells_of(const ohm_network *n)
+static size_t cells_of(const ohm_nodal *n)
 {
     return (size_t)n->tile.rows * n->tile.columns;
 }
 
 /* Sum of the mismatches of now + step·(trial - now), step in (0,1]; trial becomes that mixture. With
  * `current`, the largest bit line's sum of |cell current|. */
-static double mismatch(memory *m, const ohm_network *n, const uint8_t *off, double step,
+static double mismatch(memory *m, const ohm_nodal *n, const uint8_t *off, double step,
                        double *current)
 {
     double sum = 0.0;
@@ -199,7 +199,7 @@ static double mismatch(memory *m, const ohm_network *n, const uint8_t *off, doub
 }
 
 /* d and e: the tangent at the present voltages, or the line of slope d as it is. */
-static void linearise(memory *m, const ohm_network *n, int tangent)
+static void linearise(memory *m, const ohm_nodal *n, int tangent)
 {
     for (size_t i = 0; i < cells_of(n); i++) {
         if (tangent)
@@ -212,7 +212,7 @@ static void linearise(memory *m, const ohm_network *n, int tangent)
 }
 
 /* Solves the linearised network and puts the cells' state in trial. */
-static void solve_step(memory *m, const ohm_network *n, double target, int *iterations)
+static void solve_step(memory *m, const ohm_nodal *n, double target, int *iterations)
 {
     ohm_lines *l = &m->lines;
     ohm_lines_solve(l, target, iterations);
@@ -244,7 +244,7 @@ static double rounding_floor(const ohm_lines *l)
     return 8.0 * DBL_EPSILON * size;
 }
 
-static void start_at_zero_bias(memory *m, const ohm_network *n, const uint8_t *off)
+static void start_at_zero_bias(memory *m, const ohm_nodal *n, const uint8_t *off)
 {
     ohm_lines *l = &m->lines;
     double slope;
@@ -260,7 +260,7 @@ static void start_at_zero_bias(memory *m, const ohm_network *n, const uint8_t *o
 
 /* One step from `now` with its sum of mismatches: 1 = taken (possibly in part: *full = 0), 0 = not.
  * A chord step that gains too little makes the next one Newton's. */
-static int take_step(memory *m, const ohm_network *n, const uint8_t *off, double *sum,
+static int take_step(memory *m, const ohm_nodal *n, const uint8_t *off, double *sum,
                      double *current, double tolerance, int *full, ohm_solve_report *report)
 {
     int newton = report->method == OHM_METHOD_NEWTON;
@@ -288,7 +288,7 @@ static int take_step(memory *m, const ohm_network *n, const uint8_t *off, double
     return 1;
 }
 
-static ohm_solve_status solve_nonlinear(memory *m, const ohm_network *n, const uint8_t *off,
+static ohm_solve_status solve_nonlinear(memory *m, const ohm_nodal *n, const uint8_t *off,
                                         double volts, double tolerance, ohm_solve_report *report)
 {
     double current;
@@ -309,7 +309,7 @@ static ohm_solve_status solve_nonlinear(memory *m, const ohm_network *n, const u
         if (!take_step(m, n, off, &sum, &current, tolerance, &full, report) && !chord)
             return OHM_SOLVE_NOT_CONVERGED;
     }
-    if (report->residual > fmax(tolerance, OHM_NETWORK_RESIDUAL_MOST))
+    if (report->residual > fmax(tolerance, OHM_NODAL_RESIDUAL_MOST))
         return OHM_SOLVE_NOT_CONVERGED;
     double summit = n->law.iv == OHM_CELL_CUBIC ? 1.0 / sqrt(3.0 * n->law.coefficient) : INFINITY;
     for (size_t i = 0; i < cells_of(n); i++)
@@ -320,7 +320,7 @@ static ohm_solve_status solve_nonlinear(memory *m, const ohm_network *n, const u
 
 /* ---- The contract ---------------------------------------------------------------------------- */
 
-ohm_solve_status ohm_network_solve(double *current, double *word, double *bit, const ohm_network *n,
+ohm_solve_status ohm_nodal_solve(double *current, double *word, double *bit, const ohm_nodal *n,
                                    const double *v, const uint8_t *off, double tolerance,
                                    void *scratch, ohm_solve_report *report)
 {
@@ -349,7 +349,7 @@ ohm_solve_status ohm_network_solve(double *current, double *word, double *bit, c
     return OHM_SOLVE_OK;
 }
 
-ohm_solve_status ohm_network_adjoint(double *dv, double *dg, const ohm_network *n,
+ohm_solve_status ohm_nodal_adjoint(double *dv, double *dg, const ohm_nodal *n,
                                      const double *word, const double *bit, const uint8_t *off,
                                      const double *dcurrent, const double *dcell, double tolerance,
                                      void *scratch, ohm_solve_report *report)

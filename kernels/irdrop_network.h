@@ -40,39 +40,39 @@ typedef struct {
     ohm_crosspoint tile;
     const double *g; /* [rows][columns] */
     ohm_cell_law law;
-} ohm_network;
+} ohm_nodal;
 
 /* Tolerance of a residual where nothing else is asked for. Residuals that rounding keeps from it (steep
- * tiles) are accepted up to OHM_NETWORK_RESIDUAL_MOST, and reported. */
-#define OHM_NETWORK_TOLERANCE 1e-12
-#define OHM_NETWORK_RESIDUAL_MOST 1e-9
+ * tiles) are accepted up to OHM_NODAL_RESIDUAL_MOST, and reported. */
+#define OHM_NODAL_TOLERANCE 1e-12
+#define OHM_NODAL_RESIDUAL_MOST 1e-9
 
 /* One input. v [rows]: volts at the sources; off [rows] or NULL: 1 = the row's cells conduct nothing.
  * current [columns]: into the sense side, both ends summed. word, bit [rows][columns]: node voltages,
- * or NULL. tolerance: residual at which it stops. scratch: ohm_network_scratch_bytes. report may be NULL.
+ * or NULL. tolerance: residual at which it stops. scratch: ohm_nodal_scratch_bytes. report may be NULL.
  * Works in the calling thread. Where it fails current is not written. Fails with
  *   OHM_SOLVE_NOT_FINITE      negative or no numbers among g, wires, v
  *   OHM_SOLVE_OUT_OF_RANGE    a cubic cell sees more than 1/sqrt(3k), where its current falls
- *   OHM_SOLVE_NOT_CONVERGED   the residual stays above both tolerance and OHM_NETWORK_RESIDUAL_MOST */
-ohm_solve_status ohm_network_solve(double *current, double *word, double *bit, const ohm_network *n,
+ *   OHM_SOLVE_NOT_CONVERGED   the residual stays above both tolerance and OHM_NODAL_RESIDUAL_MOST */
+ohm_solve_status ohm_nodal_solve(double *current, double *word, double *bit, const ohm_nodal *n,
                                    const double *v, const uint8_t *off, double tolerance,
                                    void *scratch, ohm_solve_report *report);
-size_t ohm_network_scratch_bytes(const ohm_network *n);
+size_t ohm_nodal_scratch_bytes(const ohm_nodal *n);
 
 /* Inputs v [inputs][rows] -> current [inputs][columns], threads over inputs; the same bits for any
  * number of them. gated = 1: rows whose input is exactly 0 are cut off. Inputs of a linear network that
- * share their rows go through G_eff where ohm_network_prefers_matrix says so. Allocates
+ * share their rows go through G_eff where ohm_nodal_prefers_matrix says so. Allocates
  * (OHM_SOLVE_MEMORY). report: the method most inputs took, the worst of everything else. */
-ohm_solve_status ohm_network_solve_many(double *current, const ohm_network *n, const double *v,
+ohm_solve_status ohm_nodal_solve_many(double *current, const ohm_nodal *n, const double *v,
                                         int inputs, int gated, double tolerance,
                                         ohm_solve_report *report);
 /* The break-even: whether `inputs` of one linear network are cheaper through G_eff than one by one. */
-int ohm_network_prefers_matrix(int inputs);
+int ohm_nodal_prefers_matrix(int inputs);
 
-/* Adjoint at a solution: word, bit, off as ohm_network_solve left them. dcurrent [columns] = d loss /
+/* Adjoint at a solution: word, bit, off as ohm_nodal_solve left them. dcurrent [columns] = d loss /
  * d current, dcell [rows][columns] or NULL = d loss / d (word - bit) besides. Adds d loss / d v to dv [rows]
  * and d loss / d g to dg [rows][columns]; either may be NULL. One linear solve, the same scratch. */
-ohm_solve_status ohm_network_adjoint(double *dv, double *dg, const ohm_network *n, const double *word,
+ohm_solve_status ohm_nodal_adjoint(double *dv, double *dg, const ohm_nodal *n, const double *word,
                                      const double *bit, const uint8_t *off, const double *dcurrent,
                                      const double *dcell, double tolerance, void *scratch,
                                      ohm_solve_report *report);

@@ -9,9 +9,9 @@
 
 enum { ALIGN = 64 };
 
-/* G_eff in double costs what 0.4 (steep tiles) to 2.1 line-CG solutions to 1e-12 cost, at 32² to 256² on
- * one core: its march runs in full vectors, a ladder does not. */
-int ohm_network_prefers_matrix(int inputs)
+/* G_eff in double costs what 0.3 (steep tiles) to 1.5 line-CG solutions to 1e-12 cost, at 32² to 256² on
+ * one core (bench_irdrop inputs): its march runs in full vectors, a ladder does not. */
+int ohm_nodal_prefers_matrix(int inputs)
 {
     return inputs >= 2;
 }
@@ -50,7 +50,7 @@ typedef struct {
 } plan;
 
 /* G_eff of the group's rows, times its inputs. The matrix lies in front of the solver's scratch. */
-static ohm_solve_status through_matrix(const plan *p, double *current, const ohm_network *n,
+static ohm_solve_status through_matrix(const plan *p, double *current, const ohm_nodal *n,
                                        int group, char *scratch)
 {
     size_t rows = (size_t)n->tile.rows, columns = (size_t)n->tile.columns;
@@ -75,14 +75,14 @@ static ohm_solve_status through_matrix(const plan *p, double *current, const ohm
     return status;
 }
 
-static ohm_solve_status one_by_one(const plan *p, double *current, const ohm_network *n,
+static ohm_solve_status one_by_one(const plan *p, double *current, const ohm_nodal *n,
                                    const input *in, double tolerance, char *scratch)
 {
     uint8_t *off = (uint8_t *)scratch;
     size_t rows = (size_t)n->tile.rows;
     for (int r = 0; r < in->rows; r++)
         off[r] = in->v[r] == 0.0;
-    return ohm_network_solve(current + (size_t)in->index * n->tile.columns, NULL, NULL, n, in->v,
+    return ohm_nodal_solve(current + (size_t)in->index * n->tile.columns, NULL, NULL, n, in->v,
                              in->gated ? off : NULL, tolerance,
                              scratch + (rows + ALIGN - 1) / ALIGN * ALIGN, &p->reports[in->index]);
 }
@@ -107,7 +107,7 @@ static void summarise(ohm_solve_report *report, const ohm_solve_report *all, int
             report->method = i;
 }
 
-static void run(plan *p, double *current, const ohm_network *n, int inputs, double tolerance)
+static void run(plan *p, double *current, const ohm_nodal *n, int inputs, double tolerance)
 {
     int linear = n->law.iv == OHM_CELL_LINEAR;
 #pragma omp parallel
@@ -116,7 +116,7 @@ static void run(plan *p, double *current, const ohm_network *n, int inputs, doub
 #pragma omp for schedule(dynamic, 1)
         for (int g = 0; g < p->groups; g++) {
             int count = p->first[g + 1] - p->first[g];
-            if (!linear || !ohm_network_prefers_matrix(count))
+            if (!linear || !ohm_nodal_prefers_matrix(count))
                 continue;
             ohm_solve_status status = through_matrix(p, current, n, g, scratch);
             for (int i = p->first[g]; i < p->first[g + 1]; i++)
@@ -131,13 +131,13 @@ static void run(plan *p, double *current, const ohm_network *n, int inputs, doub
     }
 }
 
-ohm_solve_status ohm_network_solve_many(double *current, const ohm_network *n, const double *v,
+ohm_solve_status ohm_nodal_solve_many(double *current, const ohm_nodal *n, const double *v,
                                         int inputs, int gated, double tolerance,
                                         ohm_solve_report *report)
 {
     size_t rows = (size_t)n->tile.rows, columns = (size_t)n->tile.columns, count = (size_t)inputs;
     size_t matrix = rows * columns * sizeof(double) + ohm_irdrop_exact_bytes_f64(&n->tile),
-           single = rows + ohm_network_scratch_bytes(n);
+           single = rows + ohm_nodal_scratch_bytes(n);
     plan p = {.order = malloc((count + 1) * sizeof *p.order),
               .first = malloc((count + 1) * sizeof *p.first),
               .reports = calloc(count + 1, sizeof *p.reports),

@@ -30,9 +30,9 @@ static int passes_of(const ohm_geometry *g)
     return g->phases * g->planes;
 }
 
-static ohm_network network_of(const ohm_mvm_network *n, const double *g)
+static ohm_nodal network_of(const ohm_mvm_network *n, const double *g)
 {
-    return (ohm_network){{n->rows, n->columns, n->wires}, g, n->law};
+    return (ohm_nodal){{n->rows, n->columns, n->wires}, g, n->law};
 }
 
 static int linear(const ohm_mvm_network *n)
@@ -48,8 +48,8 @@ static size_t carve(ohm_network_row *row, tile_of *t, const ohm_geometry *g,
     size_t used = 0, passes = (size_t)passes_of(g), drives = passes * (size_t)g->k,
            cells = (size_t)n->rows * n->columns,
            currents = ohm_network_read(g, passes_of(g), 0, 0) * (size_t)ohm_network_columns(g);
-    ohm_network all = network_of(n, NULL);
-    size_t solver = ohm_network_scratch_bytes(&all),
+    ohm_nodal all = network_of(n, NULL);
+    size_t solver = ohm_nodal_scratch_bytes(&all),
            march = linear(n) ? ohm_irdrop_exact_bytes_f64(&all.tile) : 0;
 #define TAKE(field, count)                                                                         \
     do {                                                                                           \
@@ -187,10 +187,10 @@ static ohm_solve_status failed(const tile_of *t, ohm_solve_status status, double
 /* Current, voltages of the sources that are set. */
 static ohm_solve_status solve(const tile_of *t)
 {
-    ohm_network network = network_of(t->n, t->conductance);
+    ohm_nodal network = network_of(t->n, t->conductance);
     ohm_solve_report report = {0};
     ohm_solve_status status =
-        ohm_network_solve(t->current, t->word, t->bit, &network, t->v, t->n->gated ? t->off : NULL,
+        ohm_nodal_solve(t->current, t->word, t->bit, &network, t->v, t->n->gated ? t->off : NULL,
                           t->n->tolerance, t->solver, &report);
     return status == OHM_SOLVE_OK ? status : failed(t, status, report.residual);
 }
@@ -295,7 +295,7 @@ static ohm_solve_status share_matrices(tile_of *t, const ohm_network_row *to)
         int count = 0;
         for (int q = p; q < passes; q++)
             count += t->same[q] == p;
-        if (count && ohm_network_prefers_matrix(count)) {
+        if (count && ohm_nodal_prefers_matrix(count)) {
             ohm_solve_status status = through_matrix(t, to, p);
             if (status != OHM_SOLVE_OK)
                 return status;
@@ -590,11 +590,11 @@ static ohm_solve_status read_back(tile_of *t, const adjoint_memory *a, const rou
     }
     if (!gather_gradients(t, a, j->m.dcurrent + read, j->m.dvariance + read, noisy))
         return OHM_SOLVE_OK;
-    ohm_network network = network_of(t->n, t->conductance);
+    ohm_nodal network = network_of(t->n, t->conductance);
     memset(a->dv, 0, (size_t)t->n->rows * sizeof *a->dv);
     memset(a->dg, 0, cells * sizeof *a->dg);
     ohm_solve_report report;
-    ohm_solve_status status = ohm_network_adjoint(
+    ohm_solve_status status = ohm_nodal_adjoint(
         a->dv, a->dg, &network, t->word, t->bit, t->n->gated ? t->off : NULL, a->dcurrent,
         noisy ? a->dcell : NULL, t->n->tolerance, t->solver, &report);
     if (status != OHM_SOLVE_OK)

@@ -2,7 +2,9 @@
  * the march's 11·R·C² + (2/3)·C³ + 2·R·C² flop; a tile against a sparse direct solver; a layer of 1,024
  * tiles against products; a training step with exact wires against one without any. Uniform 1-100 µS, 1 ohm.
  *
- *     bench_irdrop [part]      part: size, sparse, layer or step; all without it */
+ * Beside them the break-even of ohm_nodal_prefers_matrix: a matrix against one input by line-CG.
+ *
+ *     bench_irdrop [part]      part: size, inputs, sparse, layer or step; all without it */
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
@@ -12,7 +14,7 @@
 #include <unistd.h>
 
 #include "host/profile.h"
-#include "kernels/irdrop_exact.h"
+#include "kernels/irdrop_network.h"
 #include "models/networks.h"
 #include "profiling/bench.h"
 #include "tests/oracle_sparse.h"
@@ -149,6 +151,52 @@ static void bench_sizes(void)
     }
 }
 
+typedef struct {
+    ohm_nodal network;
+    double *v, *current;
+    void *scratch;
+} one_input;
+
+static void solve_input(void *context)
+{
+    one_input *x = context;
+    must(ohm_nodal_solve(x->current, NULL, NULL, &x->network, x->v, NULL, OHM_NODAL_TOLERANCE, x->scratch, NULL) ==
+             OHM_SOLVE_OK,
+         "an input was not solved");
+}
+
+/* How many inputs by line-CG cost what G_eff costs, on gentle and on steep tiles; both in double, one core. */
+static void bench_inputs(void)
+{
+    static const double ohms[] = {1.0, 100.0};
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 2; k++) {
+            work w = make(32 << i, 1, 1);
+            w.tile.wires.word_line = w.tile.wires.bit_line = ohms[k];
+            one_input x = {.network = {.tile = w.tile, .g = w.g64, .law = {OHM_CELL_LINEAR, 0.0, 1.0}}};
+            x.v = memory((size_t)w.tile.rows, sizeof *x.v);
+            x.current = memory((size_t)w.tile.columns, sizeof *x.current);
+            x.scratch = memory(ohm_nodal_scratch_bytes(&x.network), 1);
+            for (int r = 0; r < w.tile.rows; r++)
+                x.v[r] = 0.2 * (r % 3);
+            char shape[48];
+            snprintf(shape, sizeof shape, "%d x %d, %g ohm", w.tile.rows, w.tile.columns, ohms[k]);
+            double matrix = ohm_bench_best(solve_f64, &w, 0.3), input = ohm_bench_best(solve_input, &x, 0.3);
+            ohm_bench_print(&(ohm_bench_figure){.bench = "irdrop",
+                                                .what = "inputs by line-CG that cost what G_eff costs",
+                                                .shape = shape,
+                                                .value = input * 1e3,
+                                                .unit = "ms per input",
+                                                .threads = 1,
+                                                .ratio = matrix / input,
+                                                .baseline = "one input by line-CG, double"});
+            free(x.v);
+            free(x.current);
+            free(x.scratch);
+            release(&w);
+        }
+}
+
 static void bench_sparse(void)
 {
     if (!ohm_oracle_here()) {
@@ -261,9 +309,9 @@ int main(int argc, char **argv)
     /* Threads that spin after a region would slow the products; OpenMP reads this when the process starts. */
     if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
         execv("/proc/self/exe", argv);
-    static const char *const parts[] = {"size", "sparse", "layer", "step"};
+    static const char *const parts[] = {"size", "inputs", "sparse", "layer", "step"};
     int known = argc < 2;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         int wanted = argc < 2 || strcmp(argv[1], parts[i]) == 0;
         known |= wanted;
         if (!wanted)
@@ -271,8 +319,10 @@ int main(int argc, char **argv)
         if (i == 0)
             bench_sizes();
         else if (i == 1)
-            bench_sparse();
+            bench_inputs();
         else if (i == 2)
+            bench_sparse();
+        else if (i == 3)
             bench_layer();
         else if (bench_step() != OHM_OK) {
             fprintf(stderr, "bench_irdrop: %s\n", ohm_error_text());
@@ -280,6 +330,6 @@ int main(int argc, char **argv)
         }
     }
     if (!known)
-        fprintf(stderr, "bench_irdrop: the parts are size, sparse, layer and step, not '%s'\n", argv[1]);
+        fprintf(stderr, "bench_irdrop: the parts are size, inputs, sparse, layer and step, not '%s'\n", argv[1]);
     return known ? 0 : 1;
 }

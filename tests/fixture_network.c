@@ -44,7 +44,7 @@ static void segment(kirchhoff *k, int from, int to, double volts, double ohms)
     }
 }
 
-static void equations(kirchhoff *k, const ohm_network *n, const double *v, const uint8_t *off)
+static void equations(kirchhoff *k, const ohm_nodal *n, const double *v, const uint8_t *off)
 {
     const ohm_wires *w = &n->tile.wires;
     int rows = k->rows, columns = k->columns, cells = rows * columns;
@@ -110,7 +110,7 @@ static void eliminate(kirchhoff *k)
     }
 }
 
-void fixture_network_solve(double *current, double *word, double *bit, const ohm_network *n,
+void fixture_network_solve(double *current, double *word, double *bit, const ohm_nodal *n,
                            const double *v, const uint8_t *off)
 {
     int rows = n->tile.rows, columns = n->tile.columns, cells = rows * columns;

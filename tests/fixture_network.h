@@ -9,7 +9,7 @@
 
 /* One input v [rows]; off [rows] or NULL. current [columns]; word, bit [rows][columns] or NULL. Fails the
  * test where it does not converge. Loops without resistance (two ends, nothing between) have no answer. */
-void fixture_network_solve(double *current, double *word, double *bit, const ohm_network *n,
+void fixture_network_solve(double *current, double *word, double *bit, const ohm_nodal *n,
                            const double *v, const uint8_t *off);
 
 #endif

@@ -51,7 +51,7 @@ static void tile_currents(double *current, const fixture_chip *c, const double *
     double step = hw->input.v_read_v / g->max_digit, k = hw->cell.iv_coefficient,
            full = hw->input.v_read_v;
     /* wires count in units of G_step; 1 V across a level of conductance is a current of 1 */
-    ohm_network n = {{rows, columns, c->programming.wires}, cells, {OHM_CELL_LINEAR, 0.0, 1.0}};
+    ohm_nodal n = {{rows, columns, c->programming.wires}, cells, {OHM_CELL_LINEAR, 0.0, 1.0}};
     if (hw->cell.iv == OHM_IV_CUBIC)
         n.law = (ohm_cell_law){OHM_CELL_CUBIC, k, 1.0 / (1.0 - k * full * full)};
     if (hw->cell.iv == OHM_IV_SINH)

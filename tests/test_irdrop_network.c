@@ -22,7 +22,7 @@ static const ohm_cell_law linear = {OHM_CELL_LINEAR, 0.0, 1.0};
 
 /* A tile with its inputs and results. */
 typedef struct {
-    ohm_network n;
+    ohm_nodal n;
     double *g, *v, *current, *want, *word, *bit;
     uint8_t *off;
     void *scratch;
@@ -41,7 +41,7 @@ static void bench_make(bench *b, int rows, int columns, ohm_wires wires, double 
     b->word = malloc((size_t)cells * sizeof *b->word);
     b->bit = malloc((size_t)cells * sizeof *b->bit);
     b->off = calloc((size_t)rows, 1);
-    b->scratch = malloc(ohm_network_scratch_bytes(&b->n));
+    b->scratch = malloc(ohm_nodal_scratch_bytes(&b->n));
     ck_assert(b->g && b->v && b->current && b->want && b->word && b->bit && b->off && b->scratch);
     for (int i = 0; i < cells; i++)
         b->g[i] = next(&seed) < 0.4 ? 0.01 * g_max : g_max * (0.01 + 0.99 * next(&seed));
@@ -64,7 +64,7 @@ static void bench_free(bench *b)
 
 static ohm_solve_status solve(bench *b, const uint8_t *off)
 {
-    return ohm_network_solve(b->current, b->word, b->bit, &b->n, b->v, off, OHM_NETWORK_TOLERANCE,
+    return ohm_nodal_solve(b->current, b->word, b->bit, &b->n, b->v, off, OHM_NODAL_TOLERANCE,
                              b->scratch, &b->report);
 }
 
@@ -291,8 +291,8 @@ OHM_TEST(irdrop_network, adjoint_equals_finite_differences)
             for (int r = 0; r < R; r++)
                 b.off[r] = b.v[r] == 0.0;
             loss_of(&b, weight, cell, b.off);
-            ck_assert_int_eq(ohm_network_adjoint(dv, dg, &b.n, b.word, b.bit, b.off, weight,
-                                                 i % 2 ? cell : NULL, OHM_NETWORK_TOLERANCE,
+            ck_assert_int_eq(ohm_nodal_adjoint(dv, dg, &b.n, b.word, b.bit, b.off, weight,
+                                                 i % 2 ? cell : NULL, OHM_NODAL_TOLERANCE,
                                                  b.scratch, NULL),
                              OHM_SOLVE_OK);
             for (int x = 0; x < R * C + R; x++) {
@@ -332,12 +332,12 @@ OHM_TEST(irdrop_network, many_inputs)
     for (int i = 0; i < INPUTS; i++) /* a third shares its rows, the others have their own */
         for (int r = 0; r < R; r++)
             v[i * R + r] = (i % 3 ? next(&seed) < 0.5 : r % 4 == 0) ? 0.0 : next(&seed);
-    ck_assert(ohm_network_prefers_matrix(INPUTS / 3));
-    ck_assert(!ohm_network_prefers_matrix(1));
+    ck_assert(ohm_nodal_prefers_matrix(INPUTS / 3));
+    ck_assert(!ohm_nodal_prefers_matrix(1));
     for (int gated = 0; gated < 2; gated++) {
         ohm_solve_report report;
         ck_assert_int_eq(
-            ohm_network_solve_many(got, &b.n, v, INPUTS, gated, OHM_NETWORK_TOLERANCE, &report),
+            ohm_nodal_solve_many(got, &b.n, v, INPUTS, gated, OHM_NODAL_TOLERANCE, &report),
             OHM_SOLVE_OK);
         ck_assert_int_eq(report.method, gated ? OHM_METHOD_LINE_CG : OHM_METHOD_G_EFF);
         for (int i = 0; i < INPUTS; i++) {
@@ -350,11 +350,11 @@ OHM_TEST(irdrop_network, many_inputs)
         }
         omp_set_num_threads(3);
         ck_assert_int_eq(
-            ohm_network_solve_many(again, &b.n, v, INPUTS, gated, OHM_NETWORK_TOLERANCE, NULL),
+            ohm_nodal_solve_many(again, &b.n, v, INPUTS, gated, OHM_NODAL_TOLERANCE, NULL),
             OHM_SOLVE_OK);
         omp_set_num_threads(1);
         ck_assert_int_eq(
-            ohm_network_solve_many(again, &b.n, v, INPUTS, gated, OHM_NETWORK_TOLERANCE, NULL),
+            ohm_nodal_solve_many(again, &b.n, v, INPUTS, gated, OHM_NODAL_TOLERANCE, NULL),
             OHM_SOLVE_OK);
         ck_assert_mem_eq(got, again, (size_t)INPUTS * C * sizeof *got);
     }
@@ -398,7 +398,7 @@ OHM_TEST(irdrop_network, steep_cells_on_steep_tiles)
             ohm_wires wires = {.word_line = ohms[i], .bit_line = ohms[i]};
             bench_make(&b, 128, 128, wires, 1e-3, ohm_cell_law_at(OHM_CELL_SINH, a, 1.0), 5u);
             ohm_solve_status status =
-                ohm_network_solve(b.want, NULL, NULL, &b.n, b.v, NULL, 1e-6, b.scratch, &b.report);
+                ohm_nodal_solve(b.want, NULL, NULL, &b.n, b.v, NULL, 1e-6, b.scratch, &b.report);
             double promised = b.report.residual;
             ck_assert_int_eq(status, OHM_SOLVE_OK);
             status = solve(&b, NULL);
@@ -424,7 +424,7 @@ OHM_TEST(irdrop_network, refusals)
     b.g[7] = held;
     b.v[3] = NAN;
     ck_assert_int_eq(solve(&b, NULL), OHM_SOLVE_NOT_FINITE);
-    ck_assert_int_eq(ohm_network_solve_many(b.want, &b.n, b.v, 1, 0, 1e-12, NULL),
+    ck_assert_int_eq(ohm_nodal_solve_many(b.want, &b.n, b.v, 1, 0, 1e-12, NULL),
                      OHM_SOLVE_NOT_FINITE);
     b.v[3] = 0.5;
     b.n.tile.wires.bit_line = -1.0;

@@ -36,14 +36,14 @@ static errors errors_of(const ohm_crossbar *x)
     errors e = {0};
     double *v = calloc((size_t)n, sizeof *v), *want = malloc((size_t)SAMPLES * n * sizeof *want),
            *g_eff = malloc(cells * sizeof *g_eff), ideal = 0.0;
-    void *scratch = aligned_alloc(64, ohm_network_scratch_bytes(&x->network) / 64 * 64 + 64);
+    void *scratch = aligned_alloc(64, ohm_nodal_scratch_bytes(&x->network) / 64 * 64 + 64);
     ck_assert(v && want && g_eff && scratch);
     for (int s = 0; s < SAMPLES; s++) {
         ohm_solve_report report;
         row[s] = s * (n - 1) / (SAMPLES - 1);
         v[row[s]] = 1.0;
-        ck_assert_int_eq(ohm_network_solve(want + s * n, NULL, NULL, &x->network, v, NULL,
-                                           OHM_NETWORK_TOLERANCE, scratch, &report),
+        ck_assert_int_eq(ohm_nodal_solve(want + s * n, NULL, NULL, &x->network, v, NULL,
+                                           OHM_NODAL_TOLERANCE, scratch, &report),
                          OHM_SOLVE_OK);
         ck_assert_msg(report.method == OHM_METHOD_LINE_CG, "method %d", report.method);
         v[row[s]] = 0.0;
