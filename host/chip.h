@@ -15,7 +15,7 @@
 
 #include "host/hardware.h"
 
-enum { OHM_SIMULATOR_ABI = 1 };
+enum { OHM_SIMULATOR_ABI = 2 };
 
 /* What a simulator is created for. */
 typedef struct {
@@ -34,6 +34,25 @@ typedef struct {
     double time_s;        /* since programming */
 } ohm_chip_moment;
 
+/* A simulator that works in a device's memory queues its work there and must not wait: every pointer in
+ * the arguments below, but those to moment, queue and rescale, is the device's then. What it finds wrong
+ * on the way it notes in *fault. */
+typedef struct ohm_chip_queue {
+    struct ohm_device *device; /* of the backend */
+    const uint32_t *step;      /* on the device: instead of moment.step, so that a recorded step can be replayed; NULL: moment.step */
+    uint32_t *fault;           /* on the device: bits of ohm_fault are added */
+} ohm_chip_queue;
+
+typedef enum { OHM_FAULT_INPUT = 1, OHM_FAULT_WEIGHT = 2, OHM_FAULT_NEGATIVE = 4, OHM_FAULT_WIRES = 8 } ohm_fault;
+
+/* y = sum · x_scale · w_scale · column_scale + bias, in double, rounded once. */
+typedef struct {
+    const float *x_scale;    /* [1], or [m] */
+    int x_scale_rows;        /* x_scale has one per row */
+    const float *w_scale;    /* [n] */
+    const float *column_scale, *bias; /* [n] or NULL */
+} ohm_chip_rescale;
+
 typedef struct {
     const uint8_t *x_u;      /* [m,k] drive codes of the rows read first (all of a linear layer's, a chunk of a convolution's), row stride ldx */
     int m, ldx;
@@ -46,6 +65,7 @@ typedef struct {
     void *state;             /* state_bytes of memory: what infer needs. Lives until the caller drops it */
     void *scratch;           /* scratch_bytes, for the duration of the call */
     int want_gradient;       /* mode full: also keep the derivatives of the cells */
+    const ohm_chip_queue *queue; /* NULL: host memory */
 } ohm_program_args;
 
 typedef struct {
@@ -59,6 +79,8 @@ typedef struct {
     uint32_t *histogram;     /* with range: instead count the rows' currents in `bins` bins of range/bins, [planes][slices][n or 1][bins] */
     int bins;
     float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units, of these rows and of the chip's own calibration reads (m = 0: of those alone) */
+    const ohm_chip_rescale *rescale; /* not NULL, and only where the simulator `rescales`: sums become outputs of the layer */
+    const ohm_chip_queue *queue;
 } ohm_infer_args;
 
 /* Mode full (physics.md section 7): the derivative of the noisy forward, rounding as identity. */
@@ -74,6 +96,7 @@ typedef struct {
     int lddx;
     float *dw;               /* [n,k]: gradient of the (real) weight code w_q; added to */
     int last;                /* 1 with the last chunk of a batch: gradients of per-programming reads (calibration) are added then */
+    const ohm_chip_queue *queue;
 } ohm_backward_args;
 
 typedef struct ohm_simulator {
@@ -88,6 +111,7 @@ typedef struct ohm_simulator {
     ohm_status (*infer)(void *self, const ohm_infer_args *args);
     ohm_status (*backward)(void *self, const ohm_backward_args *args); /* NULL: mode full is refused */
     int measures_range;      /* infer honours `range`; without it ADC ranges from data are refused */
+    int rescales;            /* infer honours `rescale` */
 } ohm_simulator;
 
 typedef const ohm_simulator *(*ohm_simulator_entry_fn)(void); /* symbol "ohm_simulator_entry" */

@@ -215,7 +215,7 @@ OHM_TEST(plugin, refusals_name_what_is_wrong)
     /* another interface: its fields stand elsewhere and must not be called */
     object("other.so", "static size_t s[20] = {77, 1, 1, 1, 1, 1, 1, 1, 1}; void *ohm_simulator_entry(void) { return s; }");
     refuse("simulator: other.so\n", "built for interface 77");
-    object("half.so", "static struct { int abi; const char *name; void *verbs[8]; } s = {1, \"half\"}; void *ohm_simulator_entry(void) { return &s; }");
+    object("half.so", "static struct { int abi; const char *name; void *verbs[8]; } s = {2, \"half\"}; void *ohm_simulator_entry(void) { return &s; }");
     refuse("simulator: half.so\n", "lacks one of");
     refuse("simulator: ohmic.so\nsimulator_options: sigma=much\n", "'simulator_options'");
     refuse("simulator: ohmic.so\nsimulator_options: sigma=0.1x\n", "'simulator_options'");
@@ -282,11 +282,11 @@ static ohm_status constant_infer(void *self, const ohm_infer_args *args)
 OHM_TEST(plugin, registered_in_code)
 {
     static const ohm_simulator constant = {OHM_SIMULATOR_ABI, "seven", constant_create, free, constant_bytes, constant_scratch,
-                                           constant_program, constant_infer, NULL, 0};
+                                           constant_program, constant_infer, NULL, 0, 0};
     static const ohm_simulator impostor = {OHM_SIMULATOR_ABI, "analog", constant_create, free, constant_bytes, constant_scratch,
-                                           constant_program, constant_infer, NULL, 0};
+                                           constant_program, constant_infer, NULL, 0, 0};
     static const ohm_simulator old = {OHM_SIMULATOR_ABI + 1, "old", constant_create, free, constant_bytes, constant_scratch,
-                                      constant_program, constant_infer, NULL, 0};
+                                      constant_program, constant_infer, NULL, 0, 0};
     OHM_OK_OR_FAIL(ohm_chip_register(&constant));
     expect_line(ohm_chip_register(&constant), "the name is taken");
     expect_line(ohm_chip_register(&impostor), "the name is taken");
