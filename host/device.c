@@ -248,9 +248,10 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
         (ohm_stream){.key = {moment->seed, moment->chip}, .where = where, .step = moment->step};
     p->per_chip =
         (ohm_stream){.key = {moment->seed, moment->chip}, .where = shape->layer, .step = 0};
-    p->per_time = (ohm_stream){.key = {moment->seed, moment->chip},
-                               .where = where,
-                               .step = moment->step * 2654435761u ^ time_word(moment->time_s)};
+    p->per_time = (ohm_stream){
+        .key = {moment->seed, moment->chip},
+        .where = where,
+        .step = ohm_programming_time_step(moment->step, time_word(moment->time_s))};
     p->ir = ohm_device_solves_reads(hw)               ? OHM_WIRES_NONE
             : hw->ir_drop.model == OHM_IR_EXACT       ? OHM_WIRES_EXACT
             : hw->ir_drop.model == OHM_IR_CLOSED_FORM ? OHM_WIRES_CLOSED

@@ -13,6 +13,7 @@ struct mvm_job {
     ohm_tiles w;
     ohm_mvm_output out;
     const uint8_t *x_u;
+    const uint32_t *step; /* of the draws, or NULL: r's */
     int ldx, m;
     uint64_t first_row;
     double *raw; /* uncorrected sums instead of out, or */
@@ -29,6 +30,7 @@ static inline mvm_job mvm_job_of(const ohm_mvm_input *x)
     j.r = *x->r;
     j.w = *x->w;
     j.x_u = x->x_u;
+    j.step = x->step;
     j.ldx = x->ldx;
     j.m = x->m;
     j.first_row = x->first_row;
@@ -71,10 +73,12 @@ static __device__ __forceinline__ int mvm_digit(const ohm_geometry &g, unsigned 
     return static_cast<int>(magnitude >> (plane * g.dac_bits) & static_cast<unsigned>(g.max_digit));
 }
 
-static __device__ __forceinline__ ohm_stream mvm_stream(const ohm_read &r, uint32_t site)
+static __device__ __forceinline__ ohm_stream mvm_stream(const mvm_job &j, uint32_t site)
 {
-    ohm_stream s = r.stream;
+    ohm_stream s = j.r.stream;
     s.site = site;
+    if (j.step)
+        s.step = __ldg(j.step);
     return s;
 }
 

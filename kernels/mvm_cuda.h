@@ -42,7 +42,9 @@ OHM_INLINE float ohm_mvm_rescale(const ohm_mvm_output *o, double corrected, int 
     return o->clean ? y - o->clean[(size_t)row * o->ldc + n] : y;
 }
 
-/* x_u [m][k] drive codes, row stride ldx; first_row is the global index of row 0. */
+/* x_u [m][k] drive codes, row stride ldx; first_row is the global index of row 0. step, where not NULL,
+ * is device memory: the optimiser step of all draws instead of r->stream.step, so that a captured graph
+ * serves every step. */
 typedef struct {
     const ohm_geometry *g;
     const ohm_read *r;
@@ -50,6 +52,7 @@ typedef struct {
     const uint8_t *x_u;
     int ldx, m;
     uint64_t first_row;
+    const uint32_t *step;
 } ohm_mvm_input;
 
 /* The plain kernel. */

@@ -219,7 +219,7 @@ static __device__ __forceinline__ void mvm_epilogue_tile(mvm_epilogue &e, const 
     const bool draw = mvm_noisy(j) && transform != e.drawn;
     e.drawn = transform;
     const unsigned lane = threadIdx.x % 32;
-    const ohm_stream stream = mvm_stream(j.r, j.r.read_noise ? OHM_SITE_READ : OHM_SITE_ADC_NOISE);
+    const ohm_stream stream = mvm_stream(j, j.r.read_noise ? OHM_SITE_READ : OHM_SITE_ADC_NOISE);
     const uint64_t per_sample = ohm_draw_transforms(&j.g);
     for (int unit = warp; draw && unit < sixteens * 2; unit += warps) {
         const int sixteen = unit / 2, upper = unit % 2;

@@ -27,12 +27,12 @@ struct plain_at {
 /* z[row][0..127] = transform `transform` of samples first + row, row < rows, by the whole block.
  * Fast ones in two passes over the 7 bits of an output's number: 16-point transforms of the bytes of
  * one Philox block, then 8-point ones across blocks, each in place. Others see z after a barrier. */
-static __device__ void block_normals(float (*z)[128], int rows, const ohm_stream &stream,
-                                     uint64_t first, uint64_t transform, uint64_t per_sample,
-                                     bool exact)
+static __device__ void block_normals(float (*z)[128], int rows, const mvm_job &j, uint32_t site,
+                                     uint64_t first, uint64_t transform, uint64_t per_sample)
 {
+    const ohm_stream stream = mvm_stream(j, site);
     const int threads = static_cast<int>(blockDim.x), tid = static_cast<int>(threadIdx.x);
-    if (exact) {
+    if (j.r.exact_normals) {
         for (int i = tid; i < rows * 32; i += threads) {
             const int row = i / 32, block = i % 32;
             const uint4 w = ohm_stream_block_cuda(
@@ -100,9 +100,9 @@ static __device__ void load_drive(const mvm_job &j, plain_shared &s, const plain
     if (noisy) { /* one draw per row of x, input and plane, on the voltage: a non-linear cell sees it bent */
         const uint64_t transforms = ohm_dac_pitch(&g) / 128;
         block_normals(
-            s.drive, ROWS, mvm_stream(r, OHM_SITE_DAC_NOISE), j.first_row + at.row,
+            s.drive, ROWS, j, OHM_SITE_DAC_NOISE, j.first_row + at.row,
             (static_cast<uint64_t>(at.phase) * g.planes + at.plane) * transforms + from / 128,
-            static_cast<uint64_t>(g.phases) * g.planes * transforms, r.exact_normals != 0);
+            static_cast<uint64_t>(g.phases) * g.planes * transforms);
         __syncthreads();
     }
     for (int i = static_cast<int>(threadIdx.x); i < ROWS * (to - from);
@@ -131,13 +131,13 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     const ohm_geometry &g = j.g;
     const ohm_read &r = j.r;
     const uint64_t first = j.first_row + at.row, per_sample = ohm_draw_transforms(&g);
-    const bool exact = r.exact_normals != 0, converts = r.adc_bits > 0;
-    const ohm_stream read = mvm_stream(r, OHM_SITE_READ), adc = mvm_stream(r, OHM_SITE_ADC_NOISE);
+    const bool converts = r.adc_bits > 0;
     const uint64_t transform = (at.element + at.column) >> 7;
     if (r.read_noise)
-        block_normals(s.z, ROWS, read, first, transform, per_sample, exact);
+        block_normals(s.z, ROWS, j, OHM_SITE_READ, first, transform, per_sample);
     if (converts && r.adc_noise > 0.0f && (r.static_errors || !r.read_noise))
-        block_normals(r.read_noise ? s.z_adc : s.z, ROWS, adc, first, transform, per_sample, exact);
+        block_normals(r.read_noise ? s.z_adc : s.z, ROWS, j, OHM_SITE_ADC_NOISE, first, transform,
+                      per_sample);
     const bool ref_adc = g.digital && converts && r.adc_noise > 0.0f;
     if (g.differential || (!r.read_noise && !ref_adc))
         return;
@@ -145,7 +145,8 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     for (uint64_t t = e >> 7; t <= (e + at.refs - 1) >> 7; t++)
         for (int which = r.read_noise ? 0 : 1; which < (ref_adc ? 2 : 1); which++) {
             __syncthreads(); /* the drive, which lends its place, is not needed any more */
-            block_normals(s.drive, ROWS, which ? adc : read, first, t, per_sample, exact);
+            block_normals(s.drive, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first, t,
+                          per_sample);
             __syncthreads();
             for (int i = static_cast<int>(threadIdx.x); i < ROWS * at.refs;
                  i += static_cast<int>(blockDim.x)) {

@@ -45,6 +45,13 @@ typedef struct {
     int physical_rows, physical_columns; /* of a tile, for the wires */
 } ohm_programming;
 
+/* The step of per_time: of a programming's optimiser step, and of the time since then as the bits of a
+ * float. With the result of step 0 in place of the time it gives that of `step`. */
+OHM_INLINE uint32_t ohm_programming_time_step(uint32_t step, uint32_t time_bits)
+{
+    return (step * 2654435761u) ^ time_bits;
+}
+
 /* Variance of one cell's conductance per read, level^2. */
 typedef enum { OHM_SPREAD_NONE, OHM_SPREAD_CONSTANT, OHM_SPREAD_PROPORTIONAL, OHM_SPREAD_POLYNOMIAL, OHM_SPREAD_TABLE, OHM_SPREAD_PCM,
                OHM_SPREAD_LOGARITHMIC } ohm_spread;

@@ -122,7 +122,10 @@ static __device__ __forceinline__ void program_four(double (&g)[4], double (&slo
             }
         }
         if (p.flicker != OHM_FLICKER_NONE) {
-            draw_four(z, p.per_time, OHM_SITE_ONE_OVER_F, e);
+            ohm_stream s = p.per_time;
+            if (job.step)
+                s.step = ohm_programming_time_step(*job.step, s.step);
+            draw_four(z, s, OHM_SITE_ONE_OVER_F, e);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 double q, dq;

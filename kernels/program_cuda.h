@@ -13,8 +13,8 @@ OHM_C_BEGIN
 /* What ohm_program_cpu takes, with device memory behind the pointers of tiles and gradient and behind
  * w_split; g, p, read and ref_level [slices] are host memory, read at the launch. gradient may be NULL.
  *
- * step, where not NULL, is device memory: the optimiser step of the programming draws instead of
- * p->per_program.step, so that a captured graph serves every step.
+ * step, where not NULL, is device memory: the optimiser step of the programming and 1/f draws, so that a
+ * captured graph serves every step; p must then be that of step 0 (ohm_programming_time_step).
  *
  * Wires: solved = NULL where p->ir is none. Else ohm_program_physical_cuda writes the tiles as the
  * wires see them, a solver replaces them in place, and this call takes them as solved. */

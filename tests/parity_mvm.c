@@ -122,6 +122,37 @@ OHM_PARITY_ALONE(mvm_cuda, same_bits_however_cut)
     return parity_pass();
 }
 
+/* Every draw takes the step that lies on the device, where there is one. */
+OHM_PARITY_ALONE(mvm_cuda, step_on_the_device)
+{
+    enum { K = 40, N = 20, M = 5 };
+    const char *effects = "tile.rows=32 read.model=constant read.sigma=0.01 input.noise=0.1 "
+                          "adc.bits=8 adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02";
+    for (int i = 0; i < FIXTURE_MAPPINGS; i++) {
+        char settings[1024];
+        fixture_mvm f;
+        device_mvm d;
+        double one[M * N], two[M * N], other[M * N], *sums = parity_alloc(sizeof one);
+        snprintf(settings, sizeof settings, "%s %s", fixture_mappings[i], effects);
+        fixture_mvm_make(&f, settings, K, N, M);
+        device_mvm_make(&d, &f);
+        const uint32_t step = d.r.stream.step;
+        PARITY_TRY(ohm_mvm_raw_cuda(sums, N, &d.input, parity_stream()));
+        PARITY_TRY(parity_fetch(one, sums, sizeof one));
+        d.r.stream.step = step + 1;
+        PARITY_TRY(ohm_mvm_raw_cuda(sums, N, &d.input, parity_stream()));
+        PARITY_TRY(parity_fetch(other, sums, sizeof other));
+        d.input.step = parity_upload(&step, sizeof step);
+        PARITY_TRY(ohm_mvm_raw_cuda(sums, N, &d.input, parity_stream()));
+        PARITY_TRY(parity_fetch(two, sums, sizeof two));
+        PARITY_CHECK(ohm_compare_bits(two, one, M * N));
+        if (ohm_compare_bits(other, one, M * N).pass)
+            return parity_failed("another step drew the same");
+        fixture_mvm_free(&f);
+    }
+    return parity_pass();
+}
+
 /* Corrections, rescaling, bias and delta form, from the raw sums of the same kernel, in the host's words. */
 OHM_PARITY_ALONE(mvm_cuda, one_write)
 {

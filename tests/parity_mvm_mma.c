@@ -27,6 +27,8 @@ static ohm_verdict compare_halves(const char *settings, int k, int n, int m, int
         memcpy(codes + (size_t)i * ldx, f.codes + (size_t)i * k, (size_t)k);
     d.input.x_u = parity_upload(codes, (size_t)m * ldx);
     d.input.ldx = ldx;
+    d.input.step = parity_upload(&d.r.stream.step, sizeof d.r.stream.step);
+    d.r.stream.step += 3; /* the device's word counts */
     h.w = parity_alloc(ohm_halves_count(g) * sizeof *h.w);
     h.variance = d.w.variance ? parity_alloc(ohm_halves_count(g) * sizeof *h.w) : NULL;
     float *sums = parity_alloc((size_t)m * n * sizeof *sums),

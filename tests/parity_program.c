@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/device.h"
 #include "kernels/program_cuda.h"
 #include "tests/fixture_chip.h"
 #include "tests/parity.h"
@@ -126,8 +127,11 @@ static ohm_verdict check(const char *settings, int k, int n, int with_gradient, 
     }
     /* The step is read on the device; the host's is the same number. */
     const uint32_t step = 77;
-    ohm_programming here = c.programming, there = c.programming;
-    here.per_program.step = step;
+    ohm_programming here, there;
+    c.moment.step = step;
+    ohm_device_programming(&here, g, &c.shape, &c.moment);
+    c.moment.step = 0;
+    ohm_device_programming(&there, g, &c.shape, &c.moment);
     const double johnson = 0.125;
     ohm_program_cpu(&tiles[0], grad ? &gradient[0] : NULL, g, &here, &c.law, johnson, c.levels, c.ref_level,
                     c.scratch);
