@@ -259,6 +259,7 @@ void ohm_device_programming(ohm_programming *p, const ohm_geometry *g, const ohm
     p->ir_gradient = p->ir == OHM_WIRES_EXACT && hw->ir_drop.gradient == OHM_IR_GRADIENT_CLOSED_FORM
                          ? OHM_WIRES_CLOSED
                          : p->ir;
+    p->halves = hw->mvm.precision == OHM_MVM_FP16 && !ohm_device_solves_reads(hw);
     p->interleaved = g->differential && hw->tile.pair == OHM_PAIR_INTERLEAVED;
     p->physical_rows = hw->tile.rows;
     p->physical_columns = hw->tile.cols;

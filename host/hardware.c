@@ -156,6 +156,8 @@ static const ohm_option rows[] = {
     BOOL(output.per_column_scale, "false", "a trained scale per output column"),
 
     CHOICE(normals, "fast|exact", "fast", "generator of the draws made per conversion"),
+    CHOICE(mvm.precision, "fp32|fp16", "fp32",
+           "conductances that a read multiplies by, on every device alike; tensor cores need fp16"),
 };
 
 const ohm_option_table ohm_hardware_options = {"hardware", rows, sizeof rows / sizeof rows[0]};

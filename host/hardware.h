@@ -56,6 +56,7 @@ typedef enum { OHM_ZERO_GROUNDED, OHM_ZERO_GATED } ohm_zero_input;
 typedef enum { OHM_ADC_MAX, OHM_ADC_GRANULAR, OHM_ADC_DATA, OHM_ADC_CALIBRATED, OHM_ADC_RUNNING, OHM_ADC_NUMBER } ohm_adc_range;
 typedef enum { OHM_ADC_PER_LAYER, OHM_ADC_PER_COLUMN } ohm_adc_granularity;
 typedef enum { OHM_NORMALS_FAST, OHM_NORMALS_EXACT } ohm_normals_kind;
+typedef enum { OHM_MVM_FP32, OHM_MVM_FP16 } ohm_mvm_precision;
 
 typedef struct ohm_hardware {
     char name[OHM_NAME_BYTES];
@@ -122,6 +123,7 @@ typedef struct ohm_hardware {
     } adc;
     struct { double s_shape, s_shape_sigma; int per_column_scale; } output;
     int normals;                      /* ohm_normals_kind, for the draws made per conversion */
+    struct { int precision; } mvm;    /* ohm_mvm_precision of what a read multiplies by */
 } ohm_hardware;
 
 #endif

@@ -232,6 +232,16 @@ typedef struct {
     float *ref_johnson, *ref_gain, *ref_offset, *ref_s_shape; /* [slices][tiles][column_tiles] */
 } ohm_tiles;
 
+/* A power of two that brings variances (level^2, at most the square of the largest level) to where
+ * halves are dense. */
+OHM_INLINE float ohm_variance_scale(const ohm_geometry *g)
+{
+    float scale = 32768.0f;
+    for (int i = 0; i < g->cell_bits; i++)
+        scale *= 0.25f;
+    return scale;
+}
+
 /* Where a read had no solution. */
 typedef struct {
     ohm_solve_status status;

@@ -1,5 +1,5 @@
-/* Programmed tiles as the tensor cores read them: half precision, rounded once after programming, on
- * both devices alike (half_math.h), so that packing loses nothing. */
+/* Programmed tiles as the tensor cores read them: half precision, rounded by programming (`halves` of
+ * ohm_programming) on both devices alike, so that packing loses nothing. */
 #ifndef OHM_KERNELS_MVM_HALVES_CUDA_H
 #define OHM_KERNELS_MVM_HALVES_CUDA_H
 
@@ -59,16 +59,6 @@ OHM_INLINE size_t ohm_halves_index(const ohm_geometry *g, int blocked, size_t ar
     return (block * OHM_HALF_COLUMNS + (size_t)line) * OHM_HALF_ROWS +
            (size_t)(((p / 8) ^ (line % 8)) * 8 + p % 8);
 }
-/* A power of two that brings variances (level^2, at most the square of the largest level) to where
- * halves are dense. */
-OHM_INLINE float ohm_variance_scale(const ohm_geometry *g)
-{
-    float scale = 32768.0f;
-    for (int i = 0; i < g->cell_bits; i++)
-        scale *= 0.25f;
-    return scale;
-}
-
 /* Fills h, arrays of ohm_halves_count, from w. */
 ohm_cuda_status ohm_mvm_pack_cuda(const ohm_mvm_halves *h, const ohm_geometry *g,
                                   const ohm_tiles *w, ohm_cuda_stream s);

@@ -1,5 +1,6 @@
 /* Programming a crossbar: levels -> conductances -> programming noise -> retention -> temperature
- * -> stuck-at faults -> IR drop (physics.md section 3), all in level units (1 = G_step).
+ * -> stuck-at faults -> IR drop (physics.md section 3), all in level units (1 = G_step). What a read
+ * then multiplies by may be rounded to half precision (`halves`).
  *
  * ohm_program_ref  one cell at a time with libm, real-valued levels allowed: the definition
  * ohm_program_cpu  blocks of cells, SIMD, straight into the packed tiles of mvm.h */
@@ -43,6 +44,7 @@ typedef struct {
     int interleaved;
     ohm_wires wires;
     int physical_rows, physical_columns; /* of a tile, for the wires */
+    int halves;               /* last of all, what tiles->w and variance hold is rounded to half precision, the variance at ohm_variance_scale */
 } ohm_programming;
 
 /* The step of per_time: of a programming's optimiser step, and of the time since then as the bits of a
@@ -99,7 +101,8 @@ OHM_INLINE uint64_t ohm_ref_element(const ohm_geometry *g, int slice, int k, int
 ohm_solve_status ohm_program_cpu(ohm_tiles *tiles, ohm_cell_gradient *gradient, const ohm_geometry *g, const ohm_programming *p,
                      const ohm_read_law *read, double johnson_scale, const uint8_t *w_split, const uint8_t *ref_level, void *scratch);
 size_t ohm_program_scratch_bytes(const ohm_geometry *g, const ohm_programming *p);
-/* level [slices][signs][k][n] real. Fills cells->g, variance, g_ref, variance_ref. */
+/* level [slices][signs][k][n] real. Fills cells->g, variance, g_ref, variance_ref. With halves,
+ * cells->g and variance are such that differences and sums on a bit line are those of the tiles. */
 ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level);
 /* Static errors of ADC columns: count exact normals times sigma (plus mean). */

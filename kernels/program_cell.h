@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "kernels/half_math.h"
 #include "kernels/program.h"
 #include "kernels/program_math.h"
 
@@ -108,6 +109,16 @@ OHM_INLINE double ohm_read_variance(const ohm_read_law *law, double g, double *s
     if (slope)
         *slope = 2.0 * sigma * d;
     return sigma * sigma;
+}
+
+/* What the tiles hold of a difference of conductances, and of a read variance; scale: ohm_variance_scale. */
+OHM_INLINE float ohm_held_conductance(const ohm_programming *p, double g)
+{
+    return p->halves ? ohm_half_round((float)g) : (float)g;
+}
+OHM_INLINE float ohm_held_variance(const ohm_programming *p, double variance, float scale)
+{
+    return p->halves ? ohm_half_round(scale * (float)variance) / scale : (float)variance;
 }
 
 #endif

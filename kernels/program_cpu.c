@@ -205,6 +205,7 @@ static void store_row(const job *j, const block *b, const part *at, int array, i
     int last = at->first + at->columns == g->n || (at->first + at->columns) % g->tile_columns == 0;
     int end = last ? tile_end : at_start + at->columns;
     double single = g->digital ? g->pedestal : g->differential ? 0.0 : b->ref_after[r];
+    float scale = ohm_variance_scale(g);
     size_t base =
         ((size_t)at->slice * ohm_arrays(g) + array) * (size_t)g->k * ohm_packed_columns(g);
     for (int c = at_start, width; c < end; c += width) {
@@ -221,9 +222,9 @@ static void store_row(const job *j, const block *b, const part *at, int array, i
                         variance += variance_of(j->read, minus_before[from], minus[from]);
                 }
             }
-            j->tiles->w[to + i] = (float)value;
+            j->tiles->w[to + i] = ohm_held_conductance(j->p, value);
             if (j->tiles->variance)
-                j->tiles->variance[to + i] = (float)variance;
+                j->tiles->variance[to + i] = ohm_held_variance(j->p, variance, scale);
         }
     }
 }

@@ -359,6 +359,7 @@ static __device__ __forceinline__ void program_row(const program_job &job, const
     const size_t to = ohm_packed_index(&g, at.t, r, at.column_tile * pitch + at.local);
     const bool pair = g.differential && !g.digital;
     const double single = g.digital ? g.pedestal : g.differential ? 0.0 : ref_after;
+    const float scale = ohm_variance_scale(&g);
 #pragma unroll
     for (int array = 0; array < 2; array++) {
         if (array >= arrays)
@@ -368,13 +369,13 @@ static __device__ __forceinline__ void program_row(const program_job &job, const
         for (int i = 0; i < 4; i++) {
             const bool there = at.local + i < at.columns;
             const double v = pair ? after[0][i] - after[1][i] : after[array][i] - single;
-            value[i] = there ? static_cast<float>(v) : 0.0f;
+            value[i] = there ? ohm_held_conductance(&job.p, v) : 0.0f;
             variance[i] = 0.0f;
             if (job.tiles.variance && there) {
                 double s2 = variance_of(job.read, before[array][i], after[array][i]);
                 if (pair)
                     s2 += variance_of(job.read, before[1][i], after[1][i]);
-                variance[i] = static_cast<float>(s2);
+                variance[i] = ohm_held_variance(&job.p, s2, scale);
             }
         }
         const size_t base =

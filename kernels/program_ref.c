@@ -170,6 +170,32 @@ static double scaled_variance(const ohm_read_law *read, double before, double af
     return ohm_read_variance(read, before, NULL) * share * share;
 }
 
+/* Rounds what a bit line subtracts: the cell that its current counts positively takes the difference; the
+ * variances of a pair keep their ratio. */
+static void hold_halves(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p)
+{
+    int signs = g->differential ? 2 : 1, pair = g->differential && !g->digital;
+    size_t array = (size_t)g->k * g->n;
+    for (int slice = 0; slice < g->slices; slice++)
+        for (int sign = 0; sign < (pair ? 1 : signs); sign++)
+            for (int k = 0; k < g->k; k++)
+                for (int n = 0; n < g->n; n++) {
+                    size_t cell = ohm_cell_element(g, slice, sign, k, n);
+                    size_t ref = ((size_t)slice * g->k + k) * g->column_tiles +
+                                 ohm_packed_position(g, n) / ohm_tile_pitch(g);
+                    double less = pair         ? cells->g[cell + array]
+                                  : g->digital ? g->pedestal
+                                               : cells->g_ref[ref];
+                    cells->g[cell] = less + ohm_held_conductance(p, cells->g[cell] - less);
+                    if (!cells->variance)
+                        continue;
+                    double *of = cells->variance + cell, sum = of[0] + (pair ? of[array] : 0.0);
+                    double held = ohm_held_variance(p, sum, ohm_variance_scale(g));
+                    for (int i = 0; i < (pair ? 2 : 1); i++)
+                        of[(size_t)i * array] *= sum > 0.0 ? held / sum : 1.0;
+                }
+}
+
 ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g,
                                  const ohm_programming *p, const ohm_read_law *read,
                                  const double *level, const uint8_t *ref_level)
@@ -219,6 +245,8 @@ ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g,
         cells->variance[i] = scaled_variance(read, before[i], cells->g[i]);
     for (size_t i = 0; cells->variance_ref && i < refs; i++)
         cells->variance_ref[i] = scaled_variance(read, before[count + i], cells->g_ref[i]);
+    if (p->halves)
+        hold_halves(cells, g, p);
     free(before);
     free(tile);
     free(scratch);

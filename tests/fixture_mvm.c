@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/half_math.h"
-
 const char *const fixture_mappings[FIXTURE_MAPPINGS] = {
     "input.encoding=offset weight.encoding=differential weight.cell_bits=2 input.dac_bits=2",
     "input.encoding=two_phase weight.encoding=differential weight.subtract=digital "
@@ -52,37 +50,8 @@ void fixture_mvm_make(fixture_mvm *f, const char *settings, int k, int n, int m)
     f->sums = malloc((size_t)m * n * sizeof *f->sums);
     f->analogue = malloc((size_t)m * n * ohm_read_count(&f->chip.g) * sizeof *f->analogue);
     fixture_drive(&f->chip, f->x, f->codes, m, 77);
-    fixture_mvm_reference(f);
-}
-
-void fixture_mvm_reference(fixture_mvm *f)
-{
     ohm_mvm_ref(f->sums, &f->chip.g, &f->chip.read, &f->chip.cells, f->x, f->m, f->first_row, 1, 0,
                 f->analogue);
-}
-
-void fixture_mvm_round_half(fixture_mvm *f)
-{
-    const ohm_geometry *g = &f->chip.g;
-    int arrays = ohm_arrays(g), signs = g->differential ? 2 : 1;
-    for (int array = 0; array < g->slices * arrays; array++)
-        for (int k = 0; k < g->k; k++)
-            for (int n = 0; n < g->n; n++) {
-                int t = 0;
-                while (k >= ohm_tile_begin(g, t + 1))
-                    t++;
-                size_t
-                    packed =
-                        (size_t)array * g->k * ohm_packed_columns(g) +
-                        ohm_packed_index(g, t, k - ohm_tile_begin(g, t), ohm_packed_position(g, n)),
-                    /* the one that the column's current counts positively takes the difference */
-                    cell =
-                        ((size_t)(array / arrays * signs + array % arrays) * g->k + k) * g->n + n;
-                float *w = &f->chip.tiles.w[packed], rounded = ohm_half_round(*w);
-                f->chip.cells.g[cell] += (double)rounded - (double)*w;
-                *w = rounded;
-            }
-    fixture_mvm_reference(f);
 }
 
 void fixture_mvm_free(fixture_mvm *f)

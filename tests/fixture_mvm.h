@@ -23,10 +23,6 @@ typedef struct {
 } fixture_mvm;
 
 void fixture_mvm_make(fixture_mvm *f, const char *settings, int k, int n, int m);
-/* Forms sums and analogue from the chip's cells; make has called it. */
-void fixture_mvm_reference(fixture_mvm *f);
-/* Rounds the programmed cells of both to half precision, as mvm.precision fp16 does, and forms the sums anew. */
-void fixture_mvm_round_half(fixture_mvm *f);
 void fixture_mvm_free(fixture_mvm *f);
 /* got [m][n] are the raw sums that f stands for. */
 ohm_verdict fixture_mvm_compare(const fixture_mvm *f, const double *got);

@@ -15,10 +15,7 @@ static ohm_verdict compare_halves(const char *settings, int k, int n, int m, int
     device_mvm d;
     ohm_mvm_halves h = {0};
     fixture_mvm_make(&f, settings, k, n, m);
-    fixture_mvm_round_half(&f);
-    if (f.chip.read.read_cells)
-        f.threshold =
-            2e-3; /* variances in half precision: sigma is off by 1.2e-4 of itself at most, by 6e-4 LSB seen */
+    ck_assert_int_ne(f.chip.programming.halves, 0);
     device_mvm_make(&d, &f);
     const ohm_geometry *g = &f.chip.g;
     ck_assert_msg(ohm_mvm_mma_knows(g, &f.chip.read), "%s", settings);
@@ -70,7 +67,7 @@ static ohm_verdict compare_hopper(const char *settings, int k, int n, int m, int
     return compare_halves(noisy, k, n, m, ldx, 1);
 }
 
-#define LOGNORMAL "programming.model=lognormal "
+#define LOGNORMAL "programming.model=lognormal mvm.precision=fp16 "
 static const char *const chips[] = {
     "input.encoding=sign_magnitude weight.encoding=differential weight.cell_bits=7 "
     "input.dac_bits=8 "
@@ -90,7 +87,7 @@ static const char *const chips[] = {
     "temperature.johnson_bandwidth_hz=1e8 " LOGNORMAL,
     "input.encoding=unsigned weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 "
     "tile.cols=24 adc.bits=7 adc.range=max "
-    "adc.noise_lsb=0.4",
+    "adc.noise_lsb=0.4 mvm.precision=fp16",
 };
 
 static ohm_verdict chip(int which, int rows, int k, int n, int m, int ldx)
@@ -160,7 +157,6 @@ OHM_PARITY_ALONE(mvm_mma_cuda, chosen_for_what_it_knows)
         snprintf(settings, sizeof settings, LOGNORMAL "weight.cell_bits=4 input.dac_bits=4 %s",
                  cases[i].settings);
         fixture_mvm_make(&f, settings, 40, 7, 3);
-        fixture_mvm_round_half(&f);
         device_mvm_make(&d, &f);
         h.w = parity_alloc(ohm_halves_count(&f.chip.g) * sizeof *h.w);
         PARITY_TRY(ohm_mvm_pack_cuda(&h, &f.chip.g, &d.w, parity_stream()));

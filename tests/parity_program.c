@@ -26,6 +26,7 @@ static const char *const models[] = {
     "retention.time_s=1e6",
     "programming.model=lognormal temperature.kelvin=360 temperature.activation_ev=0.1 "
     "temperature.activation_sigma_ev=0.02",
+    "programming.model=lognormal read.model=pcm read.sigma=0.02 mvm.precision=fp16",
 };
 static const char *const mappings[] = {
     "weight.encoding=differential weight.cell_bits=2 tile.pair=interleaved",

@@ -92,12 +92,14 @@ OHM_TEST(config, choices_match_their_enums)
                   "retention: {model: pcm, pcm_law: hermes, compensation: column}\n"
                   "ir_drop: {model: closed_form, sense: both_ends, zero_input: grounded}\n"
                   "adc: {bits: 4, range: 2.5, granularity: column}\n"
-                  "quantise: {x_range: learned, w_range: percentile}\nnormals: exact\n");
+                  "quantise: {x_range: learned, w_range: percentile}\nnormals: exact\n"
+                  "mvm: {precision: fp16}\n");
     ck_assert_int_eq(chip->input.encoding, OHM_INPUT_UNSIGNED);
     ck_assert_int_eq(chip->weight.encoding, OHM_WEIGHT_OFFSET);
     ck_assert_int_eq(chip->weight.subtract, OHM_SUBTRACT_DIGITAL);
     ck_assert_int_eq(chip->cell.iv, OHM_IV_SINH);
     ck_assert_int_eq(chip->read.model, OHM_READ_LOGARITHMIC);
+    ck_assert_int_eq(chip->mvm.precision, OHM_MVM_FP16);
     ck_assert_int_eq(chip->read.form, OHM_FORM_PER_CELL);
     ck_assert_int_eq(chip->programming.model, OHM_PROGRAM_PCM);
     ck_assert_int_eq(chip->programming.every, OHM_EVERY_ONCE);
@@ -131,6 +133,7 @@ OHM_TEST(config, bad_values_name_file_line_and_column)
     refuse_chip("programming: {sigma: .inf}", "'.inf' is too large");
     refuse_chip("retention: {one_over_f: maybe}", "'maybe' is neither true nor false");
     refuse_chip("input: {encoding: ofset}", "give offset | two_phase | sign_magnitude | unsigned");
+    refuse_chip("mvm: {precision: half}", "key 'mvm.precision': 'half' is not one of the choices; give fp32 | fp16");
     refuse_chip("programming: {coefficients_us: [1, x]}", "'x' is not a number");
     refuse_chip("programming: {coefficients_us: [1, 2, 3, 4, 5, 6, 7, 8, 9]}", "too many numbers");
     refuse_chip("programming: {coefficients_us: [1, [2]]}",

@@ -44,9 +44,11 @@ OHM_TEST(exact, every_mapping)
                 snprintf(settings, sizeof settings,
                          "quantise.x_range=127 quantise.w_range=127 input.encoding=%s "
                          "weight.encoding=%s input.dac_bits=%d weight.cell_bits=%d "
-                         "tile.rows=29 tile.cols=16 cell.on_off=%s tile.split=%s bias=%s",
+                         "tile.rows=29 tile.cols=16 cell.on_off=%s tile.split=%s bias=%s "
+                         "mvm.precision=%s",
                          inputs[input], weights[weight], dac, cell, bits % 2 ? "100" : "inf",
-                         bits % 3 ? "fill" : "even", bits % 4 ? "digital" : "rows");
+                         bits % 3 ? "fill" : "even", bits % 4 ? "digital" : "rows",
+                         (bits + input + weight) % 2 ? "fp16" : "fp32");
                 check_exact(7, 71, 33, settings);
             }
 }
@@ -61,7 +63,7 @@ OHM_TEST_SLOW(exact, every_bit_pair)
                     snprintf(settings, sizeof settings,
                              "quantise.x_range=127 quantise.w_range=127 input.encoding=%s "
                              "weight.encoding=%s input.dac_bits=%d "
-                             "weight.cell_bits=%d tile.rows=64 cell.on_off=%d",
+                             "weight.cell_bits=%d tile.rows=64 cell.on_off=%d mvm.precision=fp16",
                              inputs[input], weights[weight], dac, cell, 3 + dac * cell);
                     check_exact(3, 130, 17, settings);
                 }

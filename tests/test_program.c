@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kernels/cpu.h"
+#include "kernels/half_math.h"
 #include "kernels/program_cell.h"
 #include "kernels/program_task.h"
 #include "tests/compare.h"
@@ -31,6 +32,7 @@ static const char *const models[] = {
     "temperature.activation_sigma_ev=0.02",
     "programming.model=lognormal ir_drop.model=closed_form ir_drop.r_driver_ohm=10 "
     "ir_drop.r_sense_ohm=5 ir_drop.drive=both_ends",
+    "programming.model=lognormal mvm.precision=fp16",
     "programming.model=lognormal ir_drop.model=closed_form ir_drop.sense=both_ends "
     "ir_drop.r_wordline_ohm=3",
     "programming.model=lognormal ir_drop.model=exact ir_drop.r_driver_ohm=10 ir_drop.r_sense_ohm=5 "
@@ -101,6 +103,56 @@ OHM_TEST(program, fast_is_reference)
                         }
             ck_assert_double_gt(largest, 0.5);
             fixture_chip_free(&c);
+        }
+}
+
+/* Number of halves that are not those of single precision. */
+static size_t not_halves(const float *got, const float *single, size_t count, float scale)
+{
+    size_t wrong = 0, changed = 0;
+    for (size_t i = 0; i < count; i++) {
+        wrong += got[i] != ohm_half_round(scale * single[i]) / scale;
+        changed += got[i] != single[i];
+    }
+    ck_assert_uint_gt(changed, count / 4); /* some are padding */
+    return wrong;
+}
+
+/* mvm.precision fp16: conductances and variances are those of fp32, rounded once after everything else. */
+OHM_TEST(program, fp16_is_fp32_rounded_once)
+{
+    static const char *const effects =
+        "tile.rows=32 programming.model=lognormal retention.model=power_law "
+        "retention.time_s=3600 read.model=pcm read.sigma=0.02";
+    static const char *const wires[] = {"", "ir_drop.model=closed_form", "ir_drop.model=exact"};
+    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
+        for (size_t j = 0; j < sizeof wires / sizeof *wires; j++) {
+            char settings[1024];
+            fixture_chip half, single;
+            snprintf(settings, sizeof settings, "%s %s %s", effects, mappings[i], wires[j]);
+            fixture_chip_make(&single, settings, 45, 29, 4, 0.3);
+            snprintf(settings, sizeof settings, "%s %s %s mvm.precision=fp16", effects, mappings[i],
+                     wires[j]);
+            fixture_chip_make(&half, settings, 45, 29, 4, 0.3);
+            const ohm_geometry *g = &half.g;
+            size_t count =
+                (size_t)g->slices * ohm_arrays(g) * g->k * ohm_packed_columns(g);
+            ck_assert_uint_eq(not_halves(half.tiles.w, single.tiles.w, count, 1.0f), 0);
+            ck_assert_uint_eq(not_halves(half.tiles.variance, single.tiles.variance, count,
+                                         ohm_variance_scale(g)),
+                              0);
+            size_t cells = (size_t)g->k * g->n;
+            for (size_t c = 0; c < (g->differential ? 2 : 1) * cells; c++) {
+                double sum = half.cells.variance[c];
+                ck_assert_double_ge(sum, 0.0);
+                if (!g->differential || g->digital || c >= cells)
+                    continue;
+                sum += half.cells.variance[c + cells];
+                float held = ohm_half_round(ohm_variance_scale(g) * (float)sum);
+                ck_assert_double_eq_tol(sum, held / ohm_variance_scale(g), 1e-12);
+            }
+            fixture_chip_free(&half);
+            fixture_chip_free(&single);
         }
 }
 
