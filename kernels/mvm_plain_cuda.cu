@@ -3,6 +3,7 @@
  * a tile's rows in order, as mvm_simd.c's do. Reference columns of offset weights are read anew by
  * every block that needs them, in double. */
 #include "kernels/mvm_cuda.cuh"
+#include "kernels/mvm_draws_cuda.cuh"
 
 enum { ROWS = 8, WIDTH = 128, REFS = 8 /* column tiles that 128 columns can touch */ };
 
@@ -24,72 +25,6 @@ struct plain_at {
     uint64_t element; /* number of the read's draw for packed column 0 */
 };
 
-/* z[row][0..127] = transform `transform` of samples first + row, row < rows, by the whole block.
- * Fast ones in two passes over the 7 bits of an output's number: 16-point transforms of the bytes of
- * one Philox block, then 8-point ones across blocks, each in place. Others see z after a barrier. */
-static __device__ void block_normals(float (*z)[128], int rows, const mvm_job &j, uint32_t site,
-                                     uint64_t first, uint64_t transform, uint64_t per_sample)
-{
-    const ohm_stream stream = mvm_stream(j, site);
-    const int threads = static_cast<int>(blockDim.x), tid = static_cast<int>(threadIdx.x);
-    if (j.r.exact_normals) {
-        for (int i = tid; i < rows * 32; i += threads) {
-            const int row = i / 32, block = i % 32;
-            const uint4 w = ohm_stream_block_cuda(
-                stream, ((first + row) * per_sample + transform) * 32 + block);
-            float *out = z[row] + block * 4;
-            ohm_normal_pair(out, out + 1, w.x, w.y);
-            ohm_normal_pair(out + 2, out + 3, w.z, w.w);
-        }
-        return;
-    }
-    for (int i = tid; i < rows * 8; i += threads) {
-        const int row = i / 8, block = i % 8;
-        const uint4 w =
-            ohm_stream_block_cuda(stream, ((first + row) * per_sample + transform) * 8 + block);
-        const unsigned word[4] = {w.x, w.y, w.z, w.w};
-        int v[16];
-#pragma unroll
-        for (int b = 0; b < 16; b++)
-            v[b] = ohm_fast_value(static_cast<uint8_t>(word[b / 4] >> 8 * (b % 4)));
-#pragma unroll
-        for (int half = 1; half < 16; half *= 2)
-#pragma unroll
-            for (int b = 0; b < 16; b++)
-                if (!(b & half)) {
-                    const int a = v[b], c = v[b + half];
-                    v[b] = a + c;
-                    v[b + half] = a - c;
-                }
-#pragma unroll
-        for (int b = 0; b < 16; b++)
-            z[row][block * 16 + b] = __int_as_float(v[b]);
-    }
-    __syncthreads();
-    for (int i = tid; i < rows * 16; i += threads) {
-        const int row = i / 16, b = i % 16;
-        int v[8];
-#pragma unroll
-        for (int block = 0; block < 8; block++)
-            v[block] = __float_as_int(z[row][block * 16 + b]);
-#pragma unroll
-        for (int half = 1; half < 8; half *= 2)
-#pragma unroll
-            for (int block = 0; block < 8; block++)
-                if (!(block & half)) {
-                    const int a = v[block], c = v[block + half];
-                    v[block] = a + c;
-                    v[block + half] = a - c;
-                }
-#pragma unroll
-        for (int block = 0; block < 8; block++) {
-            const unsigned out = static_cast<unsigned>(block * 16 + b);
-            z[row][out] = static_cast<float>(v[block]) *
-                          (ohm_fast_negative(out) ? -OHM_FAST_SCALE : OHM_FAST_SCALE);
-        }
-    }
-}
-
 static __device__ void load_drive(const mvm_job &j, plain_shared &s, const plain_at &at, int from,
                                   int to)
 {
@@ -99,10 +34,10 @@ static __device__ void load_drive(const mvm_job &j, plain_shared &s, const plain
     const float *level = noisy ? r.dac_level : r.drive_level;
     if (noisy) { /* one draw per row of x, input and plane, on the voltage: a non-linear cell sees it bent */
         const uint64_t transforms = ohm_dac_pitch(&g) / 128;
-        block_normals(
-            s.drive, ROWS, j, OHM_SITE_DAC_NOISE, j.first_row + at.row,
-            (static_cast<uint64_t>(at.phase) * g.planes + at.plane) * transforms + from / 128,
-            static_cast<uint64_t>(g.phases) * g.planes * transforms);
+        mvm_block_normals(s.drive, ROWS, j, OHM_SITE_DAC_NOISE, j.first_row + at.row,
+                          (static_cast<uint64_t>(at.phase) * g.planes + at.plane) * transforms +
+                              from / 128,
+                          static_cast<uint64_t>(g.phases) * g.planes * transforms);
         __syncthreads();
     }
     for (int i = static_cast<int>(threadIdx.x); i < ROWS * (to - from);
@@ -134,10 +69,10 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     const bool converts = r.adc_bits > 0;
     const uint64_t transform = (at.element + at.column) >> 7;
     if (r.read_noise)
-        block_normals(s.z, ROWS, j, OHM_SITE_READ, first, transform, per_sample);
+        mvm_block_normals(s.z, ROWS, j, OHM_SITE_READ, first, transform, per_sample);
     if (converts && r.adc_noise > 0.0f && (r.static_errors || !r.read_noise))
-        block_normals(r.read_noise ? s.z_adc : s.z, ROWS, j, OHM_SITE_ADC_NOISE, first, transform,
-                      per_sample);
+        mvm_block_normals(r.read_noise ? s.z_adc : s.z, ROWS, j, OHM_SITE_ADC_NOISE, first,
+                          transform, per_sample);
     const bool ref_adc = g.digital && converts && r.adc_noise > 0.0f;
     if (g.differential || (!r.read_noise && !ref_adc))
         return;
@@ -145,8 +80,8 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     for (uint64_t t = e >> 7; t <= (e + at.refs - 1) >> 7; t++)
         for (int which = r.read_noise ? 0 : 1; which < (ref_adc ? 2 : 1); which++) {
             __syncthreads(); /* the drive, which lends its place, is not needed any more */
-            block_normals(s.drive, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first, t,
-                          per_sample);
+            mvm_block_normals(s.drive, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first,
+                              t, per_sample);
             __syncthreads();
             for (int i = static_cast<int>(threadIdx.x); i < ROWS * at.refs;
                  i += static_cast<int>(blockDim.x)) {

@@ -105,6 +105,18 @@ static __device__ __forceinline__ void ohm_mma_f16(float (&d)[4], const unsigned
           "f"(c[2]), "f"(c[3]));
 }
 
+/* d = a·b + c, m16n8k8, tf32 in (floats whose low 13 bits are left out), floats out. a[0]: row g,
+ * k = t; a[1]: row g+8; a[2], a[3]: k + 4. b[0]: k = t of column g; b[1]: k + 4. */
+static __device__ __forceinline__ void ohm_mma_tf32(float (&d)[4], const unsigned (&a)[4],
+                                                    const unsigned (&b)[2], const float (&c)[4])
+{
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%11,%12,%13};"
+        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]),
+          "f"(c[2]), "f"(c[3]));
+}
+
 static __device__ __forceinline__ unsigned ohm_shared_address(const void *shared)
 {
     return static_cast<unsigned>(__cvta_generic_to_shared(shared));

@@ -1,4 +1,5 @@
 /* The executor's emulations, on the executor and on a device: lane layouts, shuffles, halves. */
+#include <math.h>
 #include <string.h>
 
 #include "kernels/philox.h"
@@ -80,6 +81,28 @@ OHM_PARITY(sample_cuda, mma_of_halves_through_cp_async_and_ldmatrix)
     float *dd = parity_alloc(sizeof d);
     PARITY_TRY(ohm_sample_product_f16(dd, parity_upload(a, sizeof a), parity_upload(b, sizeof b),
                                       parity_upload(c, sizeof c), parity_stream()));
+    PARITY_TRY(parity_fetch(d, dd, sizeof d));
+    return ohm_compare_bits(d, expected, 16 * 8);
+}
+
+/* Of 11 bits, and sums that are exact: quarters are left out from 512 on, a 2^-12 beside a whole number always. */
+OHM_PARITY_ALONE(sample_cuda, mma_of_tf32)
+{
+    float a[16 * 8], b[8 * 8], c[16 * 8], d[16 * 8], expected[16 * 8];
+    for (int i = 0; i < 16 * 8; i++) {
+        a[i] = (float)(word((uint32_t)i) % 1024) + 0.25f;
+        expected[i] = c[i] = (float)(word(200 + (uint32_t)i) % 100);
+    }
+    for (int i = 0; i < 8 * 8; i++)
+        b[i] = (float)(word(400 + (uint32_t)i) % 8 + 1) + 0x1p-12f;
+    for (int i = 0; i < 16 * 8; i++)
+        for (int k = 0; k < 8; k++) {
+            float x = a[i / 8 * 8 + k];
+            expected[i] += (x < 512.0f ? x : floorf(x)) * floorf(b[k * 8 + i % 8]);
+        }
+    float *dd = parity_alloc(sizeof d);
+    PARITY_TRY(ohm_sample_product_tf32(dd, parity_upload(a, sizeof a), parity_upload(b, sizeof b),
+                                       parity_upload(c, sizeof c), parity_stream()));
     PARITY_TRY(parity_fetch(d, dd, sizeof d));
     return ohm_compare_bits(d, expected, 16 * 8);
 }

@@ -88,6 +88,29 @@ extern "C" ohm_cuda_status ohm_sample_product_f16(float *d, const unsigned short
                       reinterpret_cast<const __half *>(b), c);
 }
 
+/* One warp: d [16][8] = a [16][8] · b [8][8] + c, the low bits of each operand left out. */
+static __global__ void product_tf32(float *d, const float *a, const float *b, const float *c)
+{
+    const int lane = static_cast<int>(threadIdx.x), g = lane / 4, t = lane % 4;
+    unsigned ra[4], rb[2];
+    float rc[4], rd[4];
+    for (int i = 0; i < 4; i++) {
+        ra[i] = __float_as_uint(a[(g + i % 2 * 8) * 8 + t + i / 2 * 4]);
+        rc[i] = c[(g + i / 2 * 8) * 8 + 2 * t + i % 2];
+    }
+    for (int i = 0; i < 2; i++)
+        rb[i] = __float_as_uint(b[(t + i * 4) * 8 + g]);
+    ohm_mma_tf32(rd, ra, rb, rc);
+    for (int i = 0; i < 4; i++)
+        d[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = rd[i];
+}
+
+extern "C" ohm_cuda_status ohm_sample_product_tf32(float *d, const float *a, const float *b,
+                                                   const float *c, ohm_cuda_stream s)
+{
+    return OHM_LAUNCH(product_tf32, 1, 32, 0, s, d, a, b, c);
+}
+
 /* One warp: WMMA, d [16][16] = a · b, b column-major. */
 template <class T, class Sum> static __global__ void product_wmma(Sum *d, const T *a, const T *b)
 {

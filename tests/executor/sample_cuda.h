@@ -14,6 +14,8 @@ ohm_cuda_status ohm_sample_product_s8(int *d, const signed char *a, const signed
 /* d [16][8] = a [16][16] · b [16][8] + c, a and b bits of halves. */
 ohm_cuda_status ohm_sample_product_f16(float *d, const unsigned short *a, const unsigned short *b,
                                        const float *c, ohm_cuda_stream s);
+ohm_cuda_status ohm_sample_product_tf32(float *d, const float *a, const float *b, const float *c,
+                                        ohm_cuda_stream s);
 /* 16 x 16 products, b column-major. */
 ohm_cuda_status ohm_sample_wmma(int *d8, float *d16, const signed char *a8, const signed char *b8,
                                 const unsigned short *a16, const unsigned short *b16,

@@ -162,7 +162,14 @@ static inline float executor_half_of(unsigned word, int at)
 {
     return __half2float(__ushort_as_half(static_cast<uint16_t>(word >> 16 * at)));
 }
-/* per = elements of a register: 4 bytes (k = 32) or 2 halves (k = 16). */
+static inline float executor_tf32_of(unsigned word, int)
+{
+    word &= 0xFFFFE000u;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+/* per = elements of a register: 4 bytes (k = 32), 2 halves (k = 16) or a tf32 (k = 8). */
 template <class Sum, class Element, int per, Element element(unsigned, int)>
 static inline void executor_mma_finish(executor_lane *lanes, unsigned mask)
 {
@@ -211,6 +218,12 @@ static inline void ohm_mma_f16(float (&d)[4], const unsigned (&a)[4], const unsi
 {
     executor_mma_run("mma.m16n8k16.f16", d, a, b, c,
                      executor_mma_finish<float, float, 2, executor_half_of>, file, line);
+}
+static inline void ohm_mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                                const float (&c)[4], EXECUTOR_HERE)
+{
+    executor_mma_run("mma.m16n8k8.tf32", d, a, b, c,
+                     executor_mma_finish<float, float, 1, executor_tf32_of>, file, line);
 }
 
 /* A row is read when its lane arrives: what other lanes write without a barrier may come later. */
