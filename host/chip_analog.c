@@ -142,7 +142,11 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     }
     bytes = most(bytes, ohm_program_scratch_bytes(&a->g, &p));
     if (want_gradient) {
-        bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, (int)rows));
+        ohm_read r;
+        double johnson;
+        ohm_device_read(&r, &johnson, &a->g, &a->shape, &(ohm_chip_moment){.time_s = a->shape.hardware->retention.time_s}, OHM_FOR_INFERENCE);
+        bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, &r, (int)rows));
+        bytes += rows * ohm_mvm_factors_of(&a->g, &r).row_bytes + ALIGN;
         bytes = most(bytes, ohm_mvm_finish_scratch_bytes(&a->g, &p));
         if (network_of(a))
             bytes = most(bytes, ohm_mvm_network_backward_bytes(&a->g, network_of(a)));
@@ -521,13 +525,17 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
 
 /* ---- Mode full ------------------------------------------------------------------------------- */
 
-static ohm_status rows_backward(const analog *a, const state *s, const ohm_mvm_gradient *d,
-                                const ohm_read *r, void *scratch)
+static ohm_status rows_backward(const analog *a, const state *s, ohm_mvm_gradient *d,
+                                const ohm_read *r, char *scratch)
 {
     ohm_read_failure failure;
-    if (!network_of(a))
+    if (!network_of(a)) {
+        ohm_mvm_output to = {.factors = scratch};
+        d->factors = scratch;
+        scratch += ((size_t)d->m * ohm_mvm_factors_of(&a->g, r).row_bytes + ALIGN - 1) / ALIGN * ALIGN;
+        ohm_mvm_read_cpu(&to, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
         ohm_mvm_backward(d, &a->g, r, &s->tiles, s->johnson, scratch);
-    else if (ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) != OHM_SOLVE_OK)
+    } else if (ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) != OHM_SOLVE_OK)
         return ohm_chip_refuse_read(&a->shape, &failure);
     return OHM_OK;
 }

@@ -4,15 +4,17 @@
 #ifndef OHM_KERNELS_MVM_BACKWARD_H
 #define OHM_KERNELS_MVM_BACKWARD_H
 
+#include "kernels/mvm_factors.h"
 #include "kernels/program.h"
 
 typedef struct {
-    const uint8_t *x_u;     /* [m,k] drive codes, or NULL with x */
+    const uint8_t *x_u;     /* [m,k] drive codes, row stride ldx */
     int ldx;
-    const double *x;        /* [m,k] real drive codes (round = 0), as ohm_mvm_ref takes them */
+    const double *x;        /* ohm_mvm_network_backward, instead: [m,k] real drive codes (round = 0), as ohm_mvm_ref takes them */
     int round;
     int m;
     uint64_t first_row;
+    const void *factors;    /* [m][row_bytes] of these rows' conversions (mvm_factors.h); not for ohm_mvm_network_backward */
     const float *dsums;     /* [m,n] gradient of the uncorrected sums, row stride ldd */
     int ldd;
     float *dx;              /* [m,k] written: gradient by the real code; NULL = not wanted */
@@ -20,10 +22,10 @@ typedef struct {
     ohm_cell_gradient *cells; /* dg and dvariance are added to; dw is formed by ohm_mvm_finish_gradient */
 } ohm_mvm_gradient;
 
-/* scratch: ohm_mvm_backward_scratch_bytes(g, m). Same bits for any number of threads. */
+/* scratch: ohm_mvm_backward_scratch_bytes(g, r, m). Same bits for any number of threads. */
 void ohm_mvm_backward(const ohm_mvm_gradient *d, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, double johnson_scale,
                       void *scratch);
-size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, int m);
+size_t ohm_mvm_backward_scratch_bytes(const ohm_geometry *g, const ohm_read *r, int m);
 
 /* The same where wires are solved for every read (cells->network): by the adjoint at each read's solution.
  * cells->network->scratch and failure are not used; *failure says where a read had no solution. scratch:

@@ -1,47 +1,94 @@
-/* The inner loops of mode full over one block of conversions, once per instruction set. */
+/* The loops of mode full over a row of x. */
+#include <float.h>
 #include <math.h>
 
 #include "kernels/cpu.h"
-#include "kernels/mvm_chain.h"
+#include "kernels/mvm_back_task.h"
 
-/* Values of fixed stride and count, so that the loop becomes vectors. With noise the variance is cells
- * (or nothing) + power + johnson; the draw scales the square root of it and the ADC's own. */
-static inline void chain_row(float *restrict current, float *restrict variance,
-                             const float *restrict dsums, const float *restrict z,
-                             const float *restrict inverse, const float *restrict johnson,
-                             float pre, float power, float weight, float adc_variance, float low,
-                             float high, int columns, int noisy, int cells)
+static void square(float *restrict to, const float *restrict x, int rows)
 {
-    for (int n = 0; n < columns; n++) {
-        float value = (current[n] + pre) * inverse[n], d = weight * dsums[n], dvariance = 0.0f;
-        if (noisy) {
-            float v = power + johnson[n] + (cells ? variance[n] : 0.0f),
-                  square = inverse[n] * inverse[n];
-            float sigma = sqrtf(v * square + adc_variance);
-            value += z[n] * sigma;
-            /* d value / d variance = z·inverse²/(2 sigma), and a sum counts 1/inverse per LSB */
-            dvariance = sigma > 0.0f ? d * z[n] * inverse[n] / (2.0f * sigma) : 0.0f;
+    for (int k = 0; k < rows; k++)
+        to[k] = x[k] * x[k];
+}
+
+static void drive(float *restrict x, float *restrict squares, const uint8_t *restrict codes,
+                  const float *restrict level, int rows)
+{
+    for (int k = 0; k < rows; k++)
+        x[k] = level[codes[k]];
+    if (squares)
+        square(squares, x, rows);
+}
+
+static void chain_bits(float *restrict current, const float *restrict dsums, float weight,
+                       const ohm_geometry *g, const uint16_t *bits)
+{
+    for (int n = 0; n < g->n; n++) {
+        int c = ohm_packed_position(g, n);
+        current[n] = bits[c / 16] >> c % 16 & 1 ? weight * dsums[n] : 0.0f;
+    }
+}
+
+static void chain(float *restrict current, float *restrict variance, const float *restrict dsums,
+                  float weight, const ohm_geometry *g, const ohm_mvm_factors *f, const void *row,
+                  int read)
+{
+    const float *slope = f->slope ? (const float *)row + ohm_mvm_slope_at(f, read) : NULL;
+    const float *spread = f->spread ? (const float *)row + ohm_mvm_spread_at(f, read) : NULL;
+    if (f->bits)
+        chain_bits(current, dsums, weight, g, (const uint16_t *)row + ohm_mvm_bits_at(f, read));
+    else if (slope && spread)
+        for (int n = 0; n < g->n; n++) {
+            current[n] = weight * dsums[n] * slope[n];
+            variance[n] = weight * dsums[n] * spread[n];
         }
-        int inside = value >= low && value <= high;
-        current[n] = inside ? d : 0.0f;
-        variance[n] = inside ? dvariance : 0.0f;
+    else if (slope)
+        for (int n = 0; n < g->n; n++)
+            current[n] = weight * dsums[n] * slope[n];
+    else if (spread)
+        for (int n = 0; n < g->n; n++) { /* infinite where the converter clips */
+            int inside = fabsf(spread[n]) <= FLT_MAX;
+            float d = weight * dsums[n];
+            current[n] = inside ? d : 0.0f;
+            variance[n] = inside ? d * spread[n] : 0.0f;
+        }
+    else
+        for (int n = 0; n < g->n; n++)
+            current[n] = weight * dsums[n];
+}
+
+static inline void dx_row(float *restrict dx, const float *restrict current,
+                          const float *restrict variance, const float *restrict x, float common,
+                          float spread, int rows, int add, int varies)
+{
+    for (int k = 0; k < rows; k++) {
+        float d = current[k] + (varies ? 2.0f * variance[k] + spread : spread) * x[k] + common;
+        dx[k] = add ? dx[k] + d : d;
     }
 }
 
-void OHM_SIMD(ohm_chain_block)(const ohm_chain *c, int rows, int columns)
+static inline void dx_sloped(float *restrict dx, const ohm_back_dx *of)
 {
-    for (int i = 0; i < rows; i++) {
-        float *current = c->current + (size_t)i * c->ld,
-              *variance = c->variance + (size_t)i * c->ld;
-        const float *dsums = c->dsums + (size_t)i * c->ldd, *z = c->z + (size_t)i * c->ldz;
-        if (!c->noisy)
-            chain_row(current, variance, dsums, z, c->inverse, c->johnson, c->pre[i], 0.0f,
-                      c->weight, 0.0f, c->low, c->high, columns, 0, 0);
-        else if (!c->cells)
-            chain_row(current, variance, dsums, z, c->inverse, c->johnson, c->pre[i], c->power[i],
-                      c->weight, c->adc_variance, c->low, c->high, columns, 1, 0);
-        else
-            chain_row(current, variance, dsums, z, c->inverse, c->johnson, c->pre[i], c->power[i],
-                      c->weight, c->adc_variance, c->low, c->high, columns, 1, 1);
+    for (int k = 0; k < of->rows; k++) {
+        float spread = of->variance ? 2.0f * of->variance[k] + of->spread : of->spread;
+        float d = of->current[k] + spread * of->x[k] + of->common;
+        d *= of->slope ? of->slope[k] : of->of_code[of->codes[k]];
+        dx[k] = of->add ? dx[k] + d : d;
     }
 }
+
+static void dx(float *to, const ohm_back_dx *of)
+{
+    if (of->slope || of->of_code)
+        dx_sloped(to, of);
+    else if (of->variance && of->add)
+        dx_row(to, of->current, of->variance, of->x, of->common, of->spread, of->rows, 1, 1);
+    else if (of->variance)
+        dx_row(to, of->current, of->variance, of->x, of->common, of->spread, of->rows, 0, 1);
+    else if (of->add)
+        dx_row(to, of->current, of->current, of->x, of->common, of->spread, of->rows, 1, 0);
+    else
+        dx_row(to, of->current, of->current, of->x, of->common, of->spread, of->rows, 0, 0);
+}
+
+const ohm_back_kernels OHM_SIMD(ohm_back_kernels) = {drive, square, chain, dx};

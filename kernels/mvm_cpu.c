@@ -71,12 +71,11 @@ size_t ohm_mvm_scratch_bytes(const ohm_geometry *g)
 static void merge_range(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int column, int columns)
 {
     const ohm_geometry *g = job->g;
-    int pitch = ohm_tile_pitch(g), width = job->range_per_column ? g->n : 1;
+    int width = job->range_per_column ? g->n : 1;
     for (int i = 0; i < g->planes * g->slices; i++)
         for (int c = column; c < column + columns; c++) {
-            int within = c % pitch,
-                n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
-            if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
+            int n = ohm_output_of(g, c);
+            if (ohm_outputs_within(g, c, 1) < 1)
                 continue;
             float *to = job->range + (size_t)i * width + (job->range_per_column ? n : 0);
             float value = s->range[(size_t)i * columns + (c - column)];
@@ -119,23 +118,32 @@ static ohm_mvm_job job_of(const ohm_geometry *g, const ohm_read *r, const ohm_ti
         .g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row};
 }
 
+void ohm_mvm_read_cpu(const ohm_mvm_output *to, const ohm_geometry *g, const ohm_read *r,
+                      const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
+                      void *scratch)
+{
+    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
+    job.to = *to;
+    job.factors = ohm_mvm_factors_of(g, r);
+    if (job.factors.row_bytes == 0)
+        job.to.factors = NULL;
+    if (job.to.sums || job.to.raw || job.to.factors)
+        ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
+}
+
 void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
                  const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
-    job.sums = sums;
-    job.lds = lds;
-    ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
+    ohm_mvm_read_cpu(&(ohm_mvm_output){.sums = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
+                     scratch);
 }
 
 void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_read *r,
                      const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
                      void *scratch)
 {
-    ohm_mvm_job job = job_of(g, r, w, x_u, ldx, m, first_row);
-    job.raw = sums;
-    job.lds = lds;
-    ohm_mvm_run(&job, ohm_mvm_task_of(ohm_cpu_isa()), scratch);
+    ohm_mvm_read_cpu(&(ohm_mvm_output){.raw = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
+                     scratch);
 }
 
 void ohm_mvm_range_cpu(float *range, uint32_t *histogram, int bins, int per_column,

@@ -48,7 +48,13 @@ typedef struct {
     int phase, plane, slice, array, tile;   /* the read */
     uint64_t first;                         /* global index of the task's first row */
     uint64_t noise_at;                      /* transform that s->noise holds */
+    int kept;                               /* the read's place among those whose factors are written; -1: none */
 } task;
+
+static int wants_sums(const task *t)
+{
+    return t->job->to.sums || t->job->to.raw;
+}
 
 /* c[MICRO_ROWS][32] = a[rows][12 (MICRO_ROWS used)] x b[rows][vectors·LANES]; added in row order, so
  * that an output does not depend on where in a block its row stands. */
@@ -336,17 +342,27 @@ typedef struct { /* one column's static errors; zeros where off */
     float gain, offset, s_shape;
 } column_error;
 
-/* The analogue value at the ADC in LSB, without ADC noise. */
-static float bend(const ohm_read *r, float high, float value, column_error e)
+/* The analogue value at the ADC in LSB, without ADC noise; *slope: its derivative by the value in LSB. */
+static float bend(float *slope, const ohm_read *r, float high, float value, column_error e)
 {
+    *slope = 1.0f + e.gain;
     if (e.s_shape != 0.0f) {
-        float y = value / high;
+        float y = value / high, bent = 1.0f / (1.0f + fabsf(e.s_shape * y));
         value = high * (y * (1.0f + fabsf(e.s_shape)) / (1.0f + fabsf(e.s_shape * y)));
+        *slope *= (1.0f + fabsf(e.s_shape)) * bent * bent;
     }
     value = value * (1.0f + e.gain) + e.offset;
-    if (r->inl != 0.0f)
+    if (r->inl != 0.0f) {
+        *slope *= 1.0f + r->inl * (float)ohm_inl_slope((double)(value / high)) / high;
         value += r->inl * (float)ohm_inl_shape((double)(value / high));
+    }
     return value;
+}
+
+/* Derivative of z·sigma by sigma squared. */
+static inline float spread_of(float z, float sigma)
+{
+    return sigma > 0.0f ? z / (2.0f * sigma) : 0.0f;
 }
 
 static float limit(float value, float low, float high)
@@ -362,7 +378,7 @@ static float lsb_at(const task *t, int column)
     const float *lsb = r->lsb + ((size_t)t->plane * g->slices + t->slice) * (r->lsb_per_column ? g->n : 1);
     if (!r->lsb_per_column)
         return lsb[0];
-    int pitch = ohm_tile_pitch(g), n = g->column_tiles == 1 ? column : column / pitch * g->tile_columns + column % pitch;
+    int n = ohm_output_of(g, column);
     return lsb[n < g->n ? n : g->n - 1];
 }
 
@@ -372,20 +388,31 @@ static size_t column_base(const task *t)
     return (((size_t)t->slice * ohm_arrays(g) + t->array) * g->tiles + t->tile) * ohm_packed_columns(g);
 }
 
-/* The common case: one draw, no static errors. Loops of fixed shape that the compiler turns into vectors. */
-static inline void convert_plain(int32_t *restrict codes, int ld, const float *restrict current, const float *restrict variance,
+enum { KEEP_NOTHING, KEEP_SLOPE, KEEP_SPREAD };
+
+/* The common case: one draw, no static errors. Loops of fixed shape that the compiler turns into vectors.
+ * Factors that are kept take the place of what they are made of: the slope of currents, the spread of
+ * variances (values only where `cells` is set). */
+static inline void convert_plain(int32_t *restrict codes, int ld, float *restrict current, float *restrict variance,
                                  const float *restrict z, const float *restrict pre, const float *restrict power,
                                  const float *restrict inverse, const float *restrict johnson, float adc_variance, float low,
-                                 float high, int rows, int width, int noisy)
+                                 float high, int rows, int width, int noisy, int cells, int keep)
 {
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < width; j++) {
-            float value = (current[i * OHM_PANEL + j] + pre[i]) * inverse[j];
+            float value = (current[i * OHM_PANEL + j] + pre[i]) * inverse[j], sigma = 0.0f;
             if (noisy) {
                 float v = power[i] + johnson[j];
-                if (variance)
+                if (cells)
                     v += variance[i * OHM_PANEL + j];
-                value += z[i * 128 + j] * sqrtf(v * (inverse[j] * inverse[j]) + adc_variance);
+                sigma = sqrtf(v * (inverse[j] * inverse[j]) + adc_variance);
+                value += z[i * 128 + j] * sigma;
+            }
+            if (keep == KEEP_SLOPE)
+                current[i * OHM_PANEL + j] = value >= low && value <= high ? 1.0f : 0.0f;
+            if (keep == KEEP_SPREAD) { /* by the variance of the current: inverse squared, times LSB */
+                float spread = sigma > 0.0f ? z[i * 128 + j] * inverse[j] / (2.0f * sigma) : 0.0f;
+                variance[i * OHM_PANEL + j] = value >= low && value <= high ? spread : INFINITY;
             }
             value = value > low ? value : low; /* an overflow's NaN, too, is a code */
             value = value < high ? value : high;
@@ -393,7 +420,8 @@ static inline void convert_plain(int32_t *restrict codes, int ld, const float *r
         }
 }
 
-/* Everything: S-shape, gain, offset, INL between the read noise and the ADC's own. */
+/* Everything: S-shape, gain, offset, INL between the read noise and the ADC's own. Leaves slope and spread
+ * where convert_plain does. */
 static void convert_general(const task *t, int32_t *codes, int ld, const float *z, const float *pre, const float *power,
                             const float *inverse, const float *johnson, int column, int width)
 {
@@ -407,19 +435,71 @@ static void convert_general(const task *t, int32_t *codes, int ld, const float *
         column_error e = {w->gain ? w->gain[base + j] : 0.0f, w->offset ? w->offset[base + j] : 0.0f,
                           w->s_shape ? w->s_shape[base + j] : 0.0f};
         for (int i = 0; i < t->rows; i++) {
-            float value = t->s->current[i * OHM_PANEL + j] + pre[i];
+            float value = t->s->current[i * OHM_PANEL + j] + pre[i], slope, spread = 0.0f;
             if (r->read_noise) {
                 float v = power[i] + johnson[j];
                 if (r->read_cells)
                     v += t->s->variance[i * OHM_PANEL + j];
                 value += z[i * 128 + j] * sqrtf(v);
+                spread = spread_of(z[i * 128 + j], sqrtf(v));
             }
-            value = bend(r, high, value * inverse[j], e);
+            value = bend(&slope, r, high, value * inverse[j], e);
             if (r->adc_noise > 0.0f)
                 value += r->adc_noise * z_adc[i * 128 + j];
+            slope = value >= low && value <= high ? slope : 0.0f;
+            t->s->current[i * OHM_PANEL + j] = slope;
+            t->s->variance[i * OHM_PANEL + j] = slope * spread;
             codes[(size_t)i * ld + j] += (int32_t)rintf(limit(value, low, high));
         }
     }
+}
+
+/* ---- Factors ------------------------------------------------------------------------------- */
+
+static void *factors_of_row(const task *t, int i)
+{
+    return (char *)t->job->to.factors + (size_t)(t->row + i) * t->job->factors.row_bytes;
+}
+
+/* What a panel's conversions left in current (slope) and variance (spread). */
+static void keep_panel(const task *t, int column, int width)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_mvm_factors *f = &t->job->factors;
+    int n = ohm_output_of(g, column), count = ohm_outputs_within(g, column, width);
+    if (t->kept < 0 || count <= 0)
+        return;
+    for (int i = 0; i < t->rows; i++) {
+        void *row = factors_of_row(t, i);
+        const float *slope = t->s->current + i * OHM_PANEL, *spread = t->s->variance + i * OHM_PANEL;
+        if (f->slope)
+            memcpy((float *)row + ohm_mvm_slope_at(f, t->kept) + n, slope, (size_t)count * sizeof *slope);
+        if (f->spread)
+            memcpy((float *)row + ohm_mvm_spread_at(f, t->kept) + n, spread, (size_t)count * sizeof *spread);
+        for (int j = 0; f->bits && j < width; j += 16) {
+            unsigned bits = 0;
+            for (int b = 0; b < 16; b++)
+                bits |= (unsigned)(slope[j + b] != 0.0f) << b;
+            ((uint16_t *)row + ohm_mvm_bits_at(f, t->kept))[(column + j) / 16] = (uint16_t)bits;
+        }
+    }
+}
+
+/* The same of one reference read; spread: that of the current before the converter. Tasks that share a
+ * column tile read its reference each, and the first keeps it. */
+static void keep_reference(const task *t, int ct, int i, float slope, float spread)
+{
+    const ohm_geometry *g = t->job->g;
+    const ohm_mvm_factors *f = &t->job->factors;
+    if (t->kept < 0 || ct * ohm_tile_pitch(g) < t->column)
+        return;
+    void *row = factors_of_row(t, i);
+    if (f->slope)
+        ((float *)row + ohm_mvm_slope_at(f, t->kept))[g->n + ct] = slope;
+    if (f->spread)
+        ((float *)row + ohm_mvm_spread_at(f, t->kept))[g->n + ct] = slope == 0.0f && !f->slope ? INFINITY : slope * spread;
+    if (f->bits)
+        ((uint16_t *)row + ohm_mvm_bits_at(f, t->kept))[ohm_packed_columns(g) / 16 + ct] = slope != 0.0f;
 }
 
 /* ---- Reference columns of offset weights --------------------------------------------------- */
@@ -452,26 +532,31 @@ static void read_reference(task *t, int ct)
                 variance += (double)a[k * GROUP] * a[k * GROUP] * w->ref_variance[cells + k];
         }
         double noise_value = 0.0;
+        float spread = 0.0f, slope = 1.0f;
         if (noisy && r->read_noise) {
             variance += (double)r->read_constant * t->s->power[(size_t)t->tile * BLOCK + i] + (w->ref_johnson ? w->ref_johnson[one] : 0.0f);
             noise_value = noise[i * 128 + (e & 127)] * sqrt(variance);
+            spread = spread_of(noise[i * 128 + (e & 127)], (float)sqrt(variance));
         }
         if (!g->digital) {
             pre[i] = (float)-noise_value;
+            keep_reference(t, ct, i, slope, spread);
             continue;
         }
         current += g->pedestal * t->s->total[(size_t)t->tile * BLOCK + i] + noise_value;
         if (r->adc_bits == 0 || r->quiet || job->range) {
             post[i] = current;
+            keep_reference(t, ct, i, slope, spread);
             continue;
         }
         column_error error = {w->ref_gain ? w->ref_gain[one] : 0.0f, w->ref_offset ? w->ref_offset[one] : 0.0f,
                               w->ref_s_shape ? w->ref_s_shape[one] : 0.0f};
         float lsb = lsb_at(t, ct * ohm_tile_pitch(g)), high = ohm_adc_high(g, r);
-        float value = bend(r, high, (float)(current / lsb), error);
+        float value = bend(&slope, r, high, (float)(current / lsb), error), low = ohm_adc_low(g, r);
         if (r->adc_noise > 0.0f)
             value += r->adc_noise * adc_noise[i * 128 + (e & 127)];
-        post[i] = (double)lsb * rintf(limit(value, ohm_adc_low(g, r), high));
+        keep_reference(t, ct, i, value >= low && value <= high ? slope : 0.0f, spread);
+        post[i] = (double)lsb * rintf(limit(value, low, high));
     }
 }
 
@@ -489,7 +574,7 @@ static void accumulate(const task *t, const float *panel, int column, int width,
     const float *pre = t->s->ref_pre + (size_t)ct * BLOCK;
     const double *post = t->s->ref_post + (size_t)ct * BLOCK, *total = t->s->total + (size_t)t->tile * BLOCK;
     float *c = t->s->current;
-    for (int from = 0; from < rows; from += exact) {
+    for (int from = 0; from < rows && wants_sums(t); from += exact) {
         int to = from + exact < rows ? from + exact : rows;
         multiply(c, drive, panel, width, rows, from, to, t->rows);
         for (int i = 0; i < t->rows; i++) {
@@ -509,6 +594,7 @@ static void accumulate(const task *t, const float *panel, int column, int width,
             if (noisy) {
                 float v = power[i] + johnson[j] + (r->read_cells ? t->s->variance[i * OHM_PANEL + j] : 0.0f);
                 value += z[i * 128 + j] * sqrtf(v);
+                t->s->variance[i * OHM_PANEL + j] = spread_of(z[i * 128 + j], sqrtf(v));
             }
             sums[j] += weight * value;
         }
@@ -528,10 +614,9 @@ static void count_currents(const task *t, const float *pre, const double *refere
 {
     const ohm_mvm_job *job = t->job;
     const ohm_geometry *g = job->g;
-    int pitch = ohm_tile_pitch(g);
     for (int j = 0; j < width; j++) {
-        int c = column + j, within = c % pitch, n = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
-        if (n >= g->n || (g->column_tiles > 1 && within >= g->tile_columns))
+        int n = ohm_output_of(g, column + j);
+        if (ohm_outputs_within(g, column + j, 1) < 1)
             continue;
         size_t at = ((size_t)t->plane * g->slices + t->slice) * (job->range_per_column ? g->n : 1) + (job->range_per_column ? n : 0);
         for (int i = 0; i < t->rows; i++)
@@ -581,6 +666,7 @@ static void read_panel(task *t, int column, double weight)
         power[i] = cells * r->read_constant * t->s->power[(size_t)t->tile * BLOCK + i];
     if (!job->range && !convert) {
         accumulate(t, job->w->w + at, column, width, weight, read_noise ? panel_noise(t, column) : NULL, johnson, power);
+        keep_panel(t, column, width);
         return;
     }
     multiply(t->s->current, drive, job->w->w + at, width, rows, 0, rows, t->rows);
@@ -599,16 +685,28 @@ static void read_panel(task *t, int column, double weight)
     const float *z = noisy ? panel_noise(t, column) : NULL;
     int32_t *codes = t->s->codes + (column - t->column);
     float low = ohm_adc_low(g, r), high = ohm_adc_high(g, r), adc = r->adc_noise * r->adc_noise;
+    int keep = t->kept < 0 ? KEEP_NOTHING : job->factors.spread ? KEEP_SPREAD : KEEP_SLOPE;
+    float *current = t->s->current, *variance = t->s->variance;
+#define CONVERT(width, noisy, cells, keep)                                                         \
+    convert_plain(codes, t->columns, current, variance, z, pre, power, inverse, johnson, adc, low, high, t->rows, width, noisy, cells, keep)
     if (r->static_errors)
         convert_general(t, codes, t->columns, z, pre, power, inverse, johnson, column, width);
     else if (!noisy)
-        convert_plain(codes, t->columns, t->s->current, NULL, NULL, pre, power, inverse, johnson, adc, low, high, t->rows, width, 0);
-    else if (width == OHM_PANEL && !r->read_cells)
-        convert_plain(codes, t->columns, t->s->current, NULL, z, pre, power, inverse, johnson, adc, low, high, t->rows, OHM_PANEL, 1);
-    else if (!r->read_cells)
-        convert_plain(codes, t->columns, t->s->current, NULL, z, pre, power, inverse, johnson, adc, low, high, t->rows, OHM_HALF_PANEL, 1);
+        CONVERT(width, 0, 0, keep);
+    else if (keep == KEEP_SLOPE)
+        CONVERT(width, 1, 0, KEEP_SLOPE);
+    else if (keep && r->read_cells)
+        CONVERT(width, 1, 1, KEEP_SPREAD);
+    else if (keep)
+        CONVERT(width, 1, 0, KEEP_SPREAD);
+    else if (r->read_cells)
+        CONVERT(width, 1, 1, KEEP_NOTHING);
+    else if (width == OHM_PANEL)
+        CONVERT(OHM_PANEL, 1, 0, KEEP_NOTHING);
     else
-        convert_plain(codes, t->columns, t->s->current, t->s->variance, z, pre, power, inverse, johnson, adc, low, high, t->rows, width, 1);
+        CONVERT(OHM_HALF_PANEL, 1, 0, KEEP_NOTHING);
+#undef CONVERT
+    keep_panel(t, column, width);
 }
 
 /* All row tiles of one phase, plane, slice and array. */
@@ -616,6 +714,8 @@ static void read_array(task *t)
 {
     const ohm_geometry *g = t->job->g;
     const ohm_read *r = t->job->r;
+    if (!wants_sums(t) && !t->job->range && t->plane > 0 && t->slice > 0) /* a read whose factors nobody needs */
+        return;
     int convert = r->adc_bits > 0 && !r->quiet && !t->job->range;
     double weight = ldexp(t->phase || t->array ? -1.0 : 1.0, t->plane * g->dac_bits + t->slice * g->cell_bits);
     if (t->phase && t->array)
@@ -625,6 +725,7 @@ static void read_array(task *t)
         memset(t->s->codes, 0, (size_t)BLOCK * t->columns * sizeof *t->s->codes);
     memset(t->s->ref_sums, 0, (size_t)g->column_tiles * BLOCK * sizeof *t->s->ref_sums);
     for (t->tile = 0; t->tile < g->tiles; t->tile++) {
+        t->kept = t->job->to.factors ? ohm_mvm_kept_read(g, t->phase, t->plane, t->slice, t->array, t->tile) : -1;
         for (int ct = first; !g->differential && (g->digital || !t->job->range) && ct < end; ct++) {
             read_reference(t, ct);
             for (int i = 0; convert && g->digital && i < t->rows; i++)
@@ -654,21 +755,17 @@ static void deliver(const task *t, int i)
     const ohm_mvm_job *job = t->job;
     const ohm_geometry *g = job->g;
     double *sums = t->s->sums + (size_t)i * t->columns;
-    size_t row = (size_t)(t->row + i) * job->lds;
+    size_t row = (size_t)(t->row + i) * job->to.lds;
     int pitch = ohm_tile_pitch(g);
     for (int c = t->column; c < t->column + t->columns; c += pitch - c % pitch) {
-        int within = c % pitch, first = g->column_tiles == 1 ? c : c / pitch * g->tile_columns + within;
-        int end = g->column_tiles == 1 ? g->n : (c / pitch + 1) * g->tile_columns;
-        end = end < g->n ? end : g->n;
         double *from = sums + (c - t->column);
-        int count = end - first, left = t->column + t->columns - c;
-        count = count < left ? count : left;
-        if (job->raw)
+        int first = ohm_output_of(g, c), count = ohm_outputs_within(g, c, t->column + t->columns - c);
+        if (job->to.raw)
             for (int j = 0; j < count; j++)
-                job->raw[row + first + j] = from[j];
+                job->to.raw[row + first + j] = from[j];
         else
             for (int j = 0; j < count; j++)
-                job->sums[row + first + j] = (float)ohm_correct(job->r, from[j], first + j);
+                job->to.sums[row + first + j] = (float)ohm_correct(job->r, from[j], first + j);
     }
 }
 
@@ -687,8 +784,6 @@ void OHM_SIMD(ohm_mvm_task)(const ohm_mvm_job *job, const ohm_mvm_scratch *s, in
                 for (t.array = 0; t.array < ohm_arrays(g); t.array++)
                     read_array(&t);
         }
-    if (job->range)
-        return;
-    for (int i = 0; i < rows; i++)
+    for (int i = 0; i < rows && wants_sums(&t); i++)
         deliver(&t, i);
 }

@@ -4,7 +4,7 @@
 #define OHM_KERNELS_MVM_TASK_H
 
 #include "kernels/cpu.h"
-#include "kernels/mvm.h"
+#include "kernels/mvm_factors.h"
 
 typedef struct {
     const ohm_geometry *g;
@@ -13,12 +13,11 @@ typedef struct {
     const uint8_t *x_u;
     int ldx, m;
     uint64_t first_row;
-    float *sums;        /* corrected, or */
-    double *raw;        /* uncorrected sums, or */
+    ohm_mvm_output to;  /* sums and factors, or */
+    ohm_mvm_factors factors; /* shape of to.factors */
     float *range;       /* the largest currents instead */
     uint32_t *histogram;/* or, with the range known, their counts in bins of range/bins */
     int bins;
-    int lds;
     int range_per_column;
 } ohm_mvm_job;
 
@@ -38,6 +37,22 @@ typedef struct {
     float *ref_pre;     /* [column_tiles][48]: what it adds on the bit line */
     float *range;       /* [planes][slices][columns] */
 } ohm_mvm_scratch;
+
+/* Output of packed column c; padding gives one beyond its column tile. */
+static inline int ohm_output_of(const ohm_geometry *g, int c)
+{
+    int pitch = ohm_tile_pitch(g);
+    return g->column_tiles == 1 ? c : c / pitch * g->tile_columns + c % pitch;
+}
+
+/* How many of the `width` packed columns from c on, within one column tile, are outputs; 0 and less: none. */
+static inline int ohm_outputs_within(const ohm_geometry *g, int c, int width)
+{
+    int end = g->column_tiles == 1 ? g->n : (c / ohm_tile_pitch(g) + 1) * g->tile_columns,
+        first = ohm_output_of(g, c);
+    end = end < g->n ? end : g->n;
+    return end - first < width ? end - first : width;
+}
 
 typedef void ohm_mvm_task(const ohm_mvm_job *job, const ohm_mvm_scratch *s, int row, int rows, int column, int columns);
 ohm_mvm_task ohm_mvm_task_base, ohm_mvm_task_avx2, ohm_mvm_task_avx512;

@@ -223,7 +223,7 @@ void fixture_chip_make(fixture_chip *c, const char *settings, int k, int n, uint
     for (int i = 0; i < 4; i++)
         *refs_of[i] = keep(c, (size_t)k * g->column_tiles, sizeof(float));
     size_t bytes = ohm_mvm_scratch_bytes(g) + ohm_program_scratch_bytes(g, &c->programming) +
-                   ohm_mvm_backward_scratch_bytes(g, ROWS) +
+                   ohm_mvm_backward_scratch_bytes(g, &c->read, ROWS) +
                    ohm_mvm_finish_scratch_bytes(g, &c->programming);
     c->scratch = keep(c, bytes, 1);
     ohm_program_cpu(&c->tiles, &c->gradient, g, &c->programming, &c->law, c->johnson, c->levels,

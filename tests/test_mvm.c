@@ -20,8 +20,7 @@ static void run_isa(ohm_isa isa, const fixture_chip *c, double *sums, const uint
                        .ldx = c->g.k,
                        .m = m,
                        .first_row = 1000,
-                       .raw = sums,
-                       .lds = c->g.n};
+                       .to = {.raw = sums, .lds = c->g.n}};
     ohm_mvm_run(&job, ohm_mvm_task_of(isa), c->scratch);
 }
 
