@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "host/arena.h"
+
 /* Absent where the build has no CUDA part. */
 extern const ohm_backend ohm_backend_cuda __attribute__((weak));
 
@@ -64,4 +66,18 @@ ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const oh
     OHM_TRY(backend->describe(name, sizeof name, bytes, ohm_backend_index(config)));
     snprintf(text, room, "%s:%d, %s", backend->name, ohm_backend_index(config), name);
     return OHM_OK;
+}
+
+ohm_status ohm_backend_available(size_t *bytes, const ohm_config *config)
+{
+    const ohm_backend *backend;
+    ohm_device *device;
+    *bytes = ohm_memory_available();
+    OHM_TRY(ohm_backend_find(&backend, config));
+    if (!backend->open)
+        return OHM_OK;
+    OHM_TRY(backend->open(&device, config));
+    ohm_status status = backend->available(device, bytes);
+    backend->close(device);
+    return status;
 }

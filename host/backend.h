@@ -224,5 +224,7 @@ void ohm_backend_list(char *text, size_t room);
 /* One line: what ohm_backend_find finds, "cpu" or "cuda:0, NVIDIA H100"; and the bytes of its memory
  * (the CPU: 0, for ohm_memory_available and ohm_plan_physical know). */
 ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const ohm_config *config);
+/* Bytes of it that are free now; takes a device into use for the moment. */
+ohm_status ohm_backend_available(size_t *bytes, const ohm_config *config);
 
 #endif

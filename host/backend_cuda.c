@@ -22,11 +22,10 @@ struct ohm_device {
     ohm_cuda_graph graph;
     int recording, has_graph;
     /* Places that were marked, in order of their first mark; `here` is the present one. As the stream
-     * comes to a mark it copies the number from the device's list of numbers to the host, where it
-     * outlives the device. */
+     * comes to a mark it writes the number to the host, where it outlives the device. */
     place at[PLACES];
     int places, here;
-    uint16_t *number, *reached;
+    uint16_t *reached;
     ohm_cuda_status failed; /* the first failure; nothing is queued after it */
     char text[512];         /* of it */
 };
@@ -129,35 +128,23 @@ static void close_device(ohm_device *device)
     if (!device)
         return;
     ohm_cuda_graph_destroy(device->graph);
-    (void)ohm_cuda_free(device->number);
     (void)ohm_cuda_free_host(device->reached);
     ohm_gemm_handle_destroy(device->gemm.handle);
     ohm_cuda_stream_destroy(device->stream);
     free(device);
 }
 
-static ohm_status make_numbers(ohm_device *device)
-{
-    uint16_t numbers[PLACES];
-    void *number, *reached;
-    for (int i = 0; i < PLACES; i++)
-        numbers[i] = (uint16_t)i;
-    OHM_TRY(check(device, ohm_cuda_allocate_host(&reached, sizeof *device->reached)));
-    device->reached = reached;
-    *device->reached = 0;
-    OHM_TRY(check(device, ohm_cuda_allocate(&number, sizeof numbers)));
-    device->number = number;
-    OHM_TRY(check(device, ohm_cuda_upload(number, numbers, sizeof numbers, device->stream)));
-    return check(device, ohm_cuda_stream_wait(device->stream));
-}
-
 static ohm_status start(ohm_device *device)
 {
+    void *reached;
     OHM_TRY(check(device, ohm_cuda_use(device->index)));
     OHM_TRY(check(device, ohm_cuda_stream_create(&device->stream)));
     OHM_TRY(check(device, ohm_gemm_handle_create(&device->gemm.handle)));
     device->gemm.stream = device->stream;
-    return make_numbers(device);
+    OHM_TRY(check(device, ohm_cuda_allocate_host(&reached, sizeof *device->reached)));
+    device->reached = reached;
+    *device->reached = 0;
+    return OHM_OK;
 }
 
 static ohm_status open_device(ohm_device **out, const ohm_config *config)
@@ -254,13 +241,11 @@ static int place_of(ohm_device *device, const char *phase, const char *layer)
     return device->places++;
 }
 
-/* A recorded step marks its phases alone: each mark costs a few microseconds. */
+/* Recorded steps mark their layers, too: a failure in one is known by nothing else. */
 static void mark(ohm_device *device, const char *phase, const char *layer)
 {
     device->here = place_of(device, phase, layer);
-    if (!device->recording || !layer)
-        DO(ohm_cuda_download(device->reached, device->number + device->here,
-                             sizeof *device->reached, device->stream));
+    DO(ohm_mark_cuda(device->reached, (uint16_t)device->here, device->stream));
 }
 
 static ohm_status record(ohm_device *device)

@@ -109,7 +109,8 @@ ohm_status ohm_checkpoint_save_in(const char *run_dir, ohm_network *network, con
     return status;
 }
 
-/* Calls try(path, context) from the newest checkpoint on until one succeeds. *tried counts them. */
+/* Calls try(path, context) from the newest checkpoint on until one succeeds. *tried counts them. A device
+ * that fails says nothing about a checkpoint. */
 static ohm_status first_good(const char *run_dir, ohm_status (*try)(const char *path, void *context), void *context, int *tried, FILE *log)
 {
     step_list list;
@@ -118,8 +119,11 @@ static ohm_status first_good(const char *run_dir, ohm_status (*try)(const char *
     for (*tried = 0; status == OHM_OK && !good && *tried < list.count; ++*tried) {
         char path[OHM_CHECKPOINT_PATH_BYTES];
         status = path_of(path, run_dir, list.step[*tried]);
-        good = status == OHM_OK && try(path, context) == OHM_OK;
-        if (status == OHM_OK && !good && log)
+        ohm_status tries = status == OHM_OK ? try(path, context) : status;
+        good = tries == OHM_OK;
+        if (tries == OHM_ERR_DEVICE)
+            status = ohm_error_prefix(tries, "%s, before it was loaded", path);
+        else if (status == OHM_OK && !good && log)
             fprintf(log, "ohmgrad: warning: checkpoint skipped: %s\n", ohm_error_text());
     }
     free(list.step);

@@ -83,8 +83,7 @@ static int largest_category(const ohm_memory *memory)
     return most;
 }
 
-/* The plan in words: "512.0 MiB (training 500.0, evaluation 12.0), most of it activations (400.0 MiB)". */
-static void describe(char *text, size_t bytes, const ohm_plan *plan)
+void ohm_plan_describe(char *text, size_t bytes, const ohm_plan *plan)
 {
     int most = largest_category(&plan->training);
     int used = snprintf(text, bytes, "%s", in_words(plan->total).text);
@@ -110,7 +109,7 @@ static ohm_status refuse_one(const ohm_plan *plan, const ohm_config *config, siz
                         "a batch of one image fits, but evaluation (%s) does not fit the "
                         "limit of %s beside it; lower eval.batch = %d",
                         in_words(plan->evaluation).text, in_words(limit).text, config->eval.batch);
-    describe(needs, sizeof needs, plan);
+    ohm_plan_describe(needs, sizeof needs, plan);
     return OHM_FAIL(OHM_ERR_MEMORY,
                     "even one image per pass needs %s: more than the limit of %s; lower "
                     "train.workspace_mib, raise --memory-limit, or take a smaller network",
@@ -153,10 +152,24 @@ ohm_status ohm_plan_check(const ohm_architecture *architecture, const ohm_config
     fits = status == OHM_OK;
     OHM_TRY(ohm_plan_largest(&most, &largest, architecture, config, evaluates, limit));
     if (fits)
-        describe(needs, sizeof needs, &plan);
+        ohm_plan_describe(needs, sizeof needs, &plan);
     return OHM_FAIL(OHM_ERR_MEMORY,
                     "mode %s at %d images per pass needs %s: more than the limit of %s; "
                     "set train.micro_batch to at most %d, the largest that fits",
                     ohm_mode_name(config->train.mode), images,
                     fits ? needs : "more than any address space holds", in_words(limit).text, most);
+}
+
+ohm_status ohm_plan_refused(const ohm_architecture *architecture, const ohm_config *config,
+                            int evaluates)
+{
+    char refused[1024];
+    size_t available;
+    snprintf(refused, sizeof refused, "%s", ohm_error_text());
+    ohm_status status = ohm_backend_available(&available, config);
+    if (status == OHM_OK)
+        status = ohm_plan_check(architecture, config, evaluates, available);
+    if (status == OHM_ERR_MEMORY)
+        return ohm_error_prefix(status, "only %s are free now", in_words(available).text);
+    return OHM_FAIL(OHM_ERR_MEMORY, "%s", refused);
 }

@@ -29,4 +29,11 @@ ohm_status ohm_plan_largest(int *images, ohm_plan *plan, const ohm_architecture 
  * names the category that is too large and the largest batch that fits. */
 ohm_status ohm_plan_check(const ohm_architecture *architecture, const ohm_config *config, int evaluates, size_t limit);
 
+/* In words: "512.0 MiB (training 500.0 MiB, evaluation 12.0 MiB), most of it activations (400.0 MiB)". */
+void ohm_plan_describe(char *text, size_t bytes, const ohm_plan *plan);
+
+/* After a reservation was refused that the check let pass, because not all of the memory is free: says,
+ * as the check does, the largest batch that fits into what is. Returns OHM_ERR_MEMORY. */
+ohm_status ohm_plan_refused(const ohm_architecture *architecture, const ohm_config *config, int evaluates);
+
 #endif

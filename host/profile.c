@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "host/nvml.h"
+#include "host/plan.h"
 #include "host/progress.h"
 #include "host/step.h"
 #include "kernels/gemm.h"
@@ -94,7 +95,11 @@ static ohm_status create(worker *w, int images)
 {
     const ohm_network_options options = {.max_batch = images, .training = 1};
     w->step = 0;
-    OHM_TRY(ohm_network_create(&w->network, w->job->architecture, &w->job->config, &options));
+    ohm_status status =
+        ohm_network_create(&w->network, w->job->architecture, &w->job->config, &options);
+    if (status == OHM_ERR_MEMORY)
+        return ohm_plan_refused(w->job->architecture, &w->job->config, 0);
+    OHM_TRY(status);
     ohm_network_set_trace(w->network, w->result->trace);
     return OHM_OK;
 }

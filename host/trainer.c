@@ -188,15 +188,21 @@ static ohm_status report_evaluation(trainer *t)
     return t->metrics ? ohm_metrics_write(t->metrics, t->state.step, line, r->noisy.chips ? 6 : 3) : OHM_OK;
 }
 
+static ohm_status make_evaluator(trainer *t)
+{
+    if (t->evaluator)
+        return OHM_OK;
+    OHM_TRY(ohm_evaluator_create(&t->evaluator, t->job->architecture, t->config));
+    ohm_evaluator_stop_on(t->evaluator, t->options->stop);
+    return OHM_OK;
+}
+
 static ohm_status evaluate(trainer *t)
 {
     int calibrated;
     ohm_train_result *r = &t->result;
     ohm_progress_update(&t->progress, t->state.step, "evaluating");
-    if (!t->evaluator) {
-        OHM_TRY(ohm_evaluator_create(&t->evaluator, t->job->architecture, t->config));
-        ohm_evaluator_stop_on(t->evaluator, t->options->stop);
-    }
+    OHM_TRY(make_evaluator(t));
     OHM_TRY(ohm_evaluator_copy(t->evaluator, t->network, &calibrated));
     OHM_TRY(ohm_evaluator_clean(t->evaluator, t->job->test, &r->clean_accuracy));
     if (t->config->hardware_enabled) {
@@ -224,6 +230,18 @@ static ohm_status save(trainer *t)
 
 /* ---- the run ------------------------------------------------------------------------------- */
 
+/* Where it fails but the device works on, the steps so far are kept. */
+static ohm_status evaluate_or_save(trainer *t)
+{
+    char text[1024];
+    ohm_status status = evaluate(t);
+    if (status == OHM_OK || status == OHM_ERR_INTERRUPTED || status == OHM_ERR_DEVICE)
+        return status;
+    snprintf(text, sizeof text, "%s", ohm_error_text());
+    (void)save(t);
+    return OHM_FAIL(status, "%s", text);
+}
+
 /* What is due after `state.step` steps. A run resumed from an interrupted evaluation does it first. */
 static ohm_status finish_step(trainer *t)
 {
@@ -233,7 +251,7 @@ static ohm_status finish_step(trainer *t)
     if (t->state.images && (end || every(c->train.log_every, step)))
         OHM_TRY(log_steps(t));
     if (!t->options->no_evaluation && t->state.evaluated != step && (end || every(c->train.eval_every, step)))
-        OHM_TRY(evaluate(t));
+        OHM_TRY(evaluate_or_save(t));
     return end || every(c->train.checkpoint_every, step) ? save(t) : OHM_OK;
 }
 
@@ -256,6 +274,18 @@ static ohm_status begin(trainer *t)
     return OHM_OK;
 }
 
+/* The plan was reserved before the first step: what a device lacks later, it lacks beside it. */
+static ohm_status say_plan(const trainer *t, ohm_status status)
+{
+    char needs[192];
+    const ohm_memory *memory = ohm_network_memory(t->network);
+    const ohm_plan plan = {.training = *memory, .total = memory->reserved};
+    if (status != OHM_ERR_MEMORY || !strcmp(ohm_network_device(t->network), "cpu"))
+        return status;
+    ohm_plan_describe(needs, sizeof needs, &plan);
+    return ohm_error_prefix(status, "beside the plan of %s; lower train.micro_batch", needs);
+}
+
 static ohm_status loop(trainer *t)
 {
     ohm_status status = begin(t);
@@ -268,6 +298,7 @@ static ohm_status loop(trainer *t)
         status = write_trace(t);
     if (status == OHM_ERR_INTERRUPTED || (status == OHM_OK && t->state.step < t->steps))
         return interrupted(t);
+    status = say_plan(t, status);
     if (status == OHM_OK || !t->run)
         return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "after step %" PRId64, t->state.step);
     if (t->saved < 0)
@@ -334,6 +365,23 @@ static ohm_status announce(const trainer *t)
     return OHM_OK;
 }
 
+/* On a device the network that evaluates is made now, too: what does not fit is known before the first
+ * step. */
+static ohm_status make_networks(trainer *t)
+{
+    const ohm_network_options options = {.max_batch = ohm_step_images(t->config), .training = 1};
+    const int evaluates = !t->options->no_evaluation;
+    ohm_status status = ohm_network_create(&t->network, t->job->architecture, t->config, &options);
+    if (status == OHM_OK && evaluates && strcmp(ohm_network_device(t->network), "cpu"))
+        status = make_evaluator(t);
+    if (status == OHM_ERR_MEMORY) {
+        ohm_network_destroy(t->network);
+        t->network = NULL;
+        return ohm_plan_refused(t->job->architecture, t->config, evaluates);
+    }
+    return status;
+}
+
 static ohm_status prepare(trainer *t)
 {
     OHM_TRY(check_job(t->job));
@@ -348,8 +396,7 @@ static ohm_status prepare(trainer *t)
     t->order = malloc((size_t)t->job->train->count * sizeof *t->order);
     if (!t->order)
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory for the order of %d images", t->job->train->count);
-    const ohm_network_options options = {.max_batch = ohm_step_images(t->config), .training = 1};
-    OHM_TRY(ohm_network_create(&t->network, t->job->architecture, t->config, &options));
+    OHM_TRY(make_networks(t));
     ohm_network_set_trace(t->network, t->trace);
     OHM_TRY(open_run(t));
     OHM_TRY(announce(t));

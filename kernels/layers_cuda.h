@@ -18,6 +18,10 @@
 
 OHM_C_BEGIN
 
+/* *where = value as the stream comes to it. where: page-locked host memory, which devices reach at its
+ * own address and which outlives them. */
+ohm_cuda_status ohm_mark_cuda(uint16_t *where, uint16_t value, ohm_cuda_stream s);
+
 /* ---- activation.h -------------------------------------------------------------------------- */
 
 ohm_cuda_status ohm_relu_cuda(float *y, const float *x, size_t n, ohm_cuda_stream s);

@@ -31,6 +31,12 @@ void executor_repair(void);
 /* The next launch of a kernel whose name holds `part` fails when the stream comes to it, as a bad
  * address would; NULL: none does. On a device nothing happens. */
 void executor_break(const char *part);
+/* The next launch of such a kernel is refused where it is asked for: for its shape, or for want of memory. */
+void executor_refuse_launch(const char *part, bool memory);
+/* Somebody else has taken so many bytes of the device's memory. */
+void executor_take(size_t bytes);
+/* The device is gone. executor_repair brings it back, and what was taken. */
+void executor_lose(void);
 
 /* Work done since the start of the process. */
 typedef struct {

@@ -29,11 +29,29 @@ int capturing;
 } // namespace
 
 size_t executor_allocations, executor_waits;
-static const char *broken_kernel;
+static const char *broken_kernel, *refused_kernel;
+static ohm_cuda_status refused_with;
+static size_t taken; /* bytes that somebody else has */
 
 void executor_break(const char *part)
 {
     broken_kernel = part;
+}
+
+void executor_refuse_launch(const char *part, bool memory)
+{
+    refused_kernel = part;
+    refused_with = memory ? OHM_CUDA_MEMORY : OHM_CUDA_ARGUMENT;
+}
+
+void executor_take(size_t bytes)
+{
+    taken = bytes;
+}
+
+void executor_lose(void)
+{
+    broken = ohm_cuda_fail(OHM_CUDA_LOST, "executor", "lost by the test");
 }
 
 struct ohm_cuda_stream_body {
@@ -175,7 +193,7 @@ ohm_cuda_status ohm_cuda_use(int device)
 
 ohm_cuda_status ohm_cuda_memory(size_t *available, size_t *total)
 {
-    *available = MEMORY - used;
+    *available = MEMORY - used - taken;
     *total = MEMORY;
     return OHM_CUDA_OK;
 }
@@ -201,7 +219,7 @@ ohm_cuda_status ohm_cuda_allocate(void **out, size_t bytes)
         return status;
     const size_t rounded = (bytes + 2 * GUARD + 255) / 256 * 256;
     unsigned char *at =
-        bytes > MEMORY - used ? nullptr : static_cast<unsigned char *>(aligned_alloc(256, rounded));
+        bytes > MEMORY - used - taken ? nullptr : static_cast<unsigned char *>(aligned_alloc(256, rounded));
     if (!at)
         return ohm_cuda_fail(OHM_CUDA_MEMORY, "allocate", "out of memory");
     memset(at, GUARD_BYTE, rounded);
@@ -417,6 +435,10 @@ ohm_cuda_status executor_queue_launch(const char *name, dim3 grid, dim3 block, s
         return refuse(name, "blocks are whole warps here: a multiple of 32 threads");
     if (shared_bytes > 227 * 1024)
         return refuse(name, "more than 227 KiB of dynamic shared memory");
+    if (refused_kernel && strstr(name, refused_kernel)) {
+        refused_kernel = nullptr;
+        return ohm_cuda_fail(refused_with, name, "refused by the test");
+    }
     return queue(s, name, [=]() {
         std::string error;
         if (broken_kernel && strstr(name, broken_kernel)) {
@@ -448,5 +470,6 @@ void executor_repair(void)
         s->captured.reset();
     }
     capturing = 0;
+    taken = 0;
     broken = OHM_CUDA_OK;
 }
