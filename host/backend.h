@@ -14,12 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/chip.h"
 #include "host/config.h"
 #include "host/status.h"
 #include "kernels/gemm_cuda.h"
 #include "kernels/im2col.h"
 #include "kernels/optimiser.h"
 #include "kernels/pool.h"
+#include "kernels/ranges.h"
 
 typedef enum {
     OHM_OP_CONV,
@@ -33,6 +35,7 @@ typedef enum {
     OHM_OP_LOSS,
     OHM_OP_SGD,
     OHM_OP_ADAM,
+    OHM_OP_RANGES, /* those of a layer on a chip */
     OHM_OP_COUNT
 } ohm_op;
 
@@ -149,7 +152,66 @@ typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
       (totals, x, n, partial))                                                                     \
     F(decide, ohm_step_decide, (ohm_step_totals *totals, double clip_norm), (totals, clip_norm))
 
-#define OHM_OPERATIONS(F) OHM_LAYER_OPERATIONS(F) OHM_MEMORY_OPERATIONS(F) OHM_STEP_OPERATIONS(F)
+/* ranges.h: around a layer's chip. The structs that rules and jobs are come from the host and are read
+ * at the call; what they point at is the backend's. */
+#define OHM_CHIP_OPERATIONS(F)                                                                     \
+    F(input_scale, ohm_input_scale,                                                                \
+      (float *scale, float *kept, float *learned, uint32_t *fault, const float *x, size_t count,   \
+       const ohm_scale_rule *rule, ohm_selection *selection),                                      \
+      (scale, kept, learned, fault, x, count, rule, selection))                                    \
+    F(row_scales, ohm_row_scales,                                                                  \
+      (float *scale, const float *x, size_t rows, size_t cols, size_t ldx,                         \
+       const ohm_scale_rule *rule),                                                                \
+      (scale, x, rows, cols, ldx, rule))                                                           \
+    F(weight_scales, ohm_weight_scales,                                                            \
+      (float *scale, uint32_t *fault, const float *w, size_t n, size_t k,                          \
+       const ohm_scale_rule *rule, ohm_selection *selection),                                      \
+      (scale, fault, w, n, k, rule, selection))                                                    \
+    F(weight_levels, ohm_weight_levels,                                                            \
+      (uint8_t *levels, int8_t *codes, float *digital, int32_t *bias_codes,                        \
+       const ohm_weight_job *job),                                                                 \
+      (levels, codes, digital, bias_codes, job))                                                   \
+    F(drive_codes, ohm_drive_codes,                                                                \
+      (uint8_t *u, size_t ldu, uint32_t *fault, const float *x, size_t rows, size_t cols,          \
+       size_t ldx, const float *scale, int per_row, int qmax, ohm_drive encoding, int bits),       \
+      (u, ldu, fault, x, rows, cols, ldx, scale, per_row, qmax, encoding, bits))                   \
+    F(append_always_on, ohm_append_always_on,                                                      \
+      (uint8_t *u, size_t ldu, const uint8_t *from, size_t ld_from, size_t rows, size_t cols,      \
+       const ohm_always_on *always),                                                               \
+      (u, ldu, from, ld_from, rows, cols, always))                                                 \
+    F(cut_ranges, ohm_cut_ranges,                                                                  \
+      (float *range, const uint32_t *histogram, size_t ranges, int bins, double percent),          \
+      (range, histogram, ranges, bins, percent))                                                   \
+    F(raise_ranges, ohm_raise_ranges, (float *range, const float *other, size_t ranges),           \
+      (range, other, ranges))                                                                      \
+    F(update_lsb, ohm_update_lsb,                                                                  \
+      (float *lsb, float *batches, const float *range, size_t ranges, const ohm_lsb_rule *rule),   \
+      (lsb, batches, range, ranges, rule))                                                         \
+    F(rescale, ohm_rescale,                                                                        \
+      (float *y, size_t ldy, size_t m, size_t n, const ohm_scales *scales, const float *bias),     \
+      (y, ldy, m, n, scales, bias))                                                                \
+    F(rescale_backward, ohm_rescale_backward,                                                      \
+      (float *dsums, float *db, const float *dy, size_t lddy, size_t m, size_t n,                  \
+       const ohm_scales *scales, double *partial),                                                 \
+      (dsums, db, dy, lddy, m, n, scales, partial))                                                \
+    F(scale_gradients, ohm_scale_gradients,                                                        \
+      (float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy, const float *sums,     \
+       size_t m, size_t n, const ohm_scales *scales, double *partial),                             \
+      (dx_range, dcolumn_scale, dy, lddy, sums, m, n, scales, partial))                            \
+    F(drive_backward, ohm_drive_backward,                                                          \
+      (float *dx, size_t lddx, float *dx_range, const float *dcodes, size_t ldd, const float *x,   \
+       size_t ldx, size_t m, size_t k, const ohm_scales *scales, double *partial),                 \
+      (dx, lddx, dx_range, dcodes, ldd, x, ldx, m, k, scales, partial))                            \
+    F(weight_backward, ohm_weight_backward,                                                        \
+      (float *dw, const float *dcodes, size_t ldd, const float *w, size_t n, size_t k,             \
+       const ohm_scales *scales),                                                                  \
+      (dw, dcodes, ldd, w, n, k, scales))
+
+#define OHM_OPERATIONS(F)                                                                          \
+    OHM_LAYER_OPERATIONS(F)                                                                        \
+    OHM_MEMORY_OPERATIONS(F)                                                                       \
+    OHM_STEP_OPERATIONS(F)                                                                         \
+    OHM_CHIP_OPERATIONS(F)
 /* clang-format on */
 
 typedef struct ohm_backend {
@@ -163,6 +225,10 @@ typedef struct ohm_backend {
     /* The name and memory of device number `index`. OHM_ERR_UNSUPPORTED: there is none, and why. CPU:
      * NULL. */
     ohm_status (*describe)(char *name, size_t room, size_t *bytes, int index);
+    /* Whether it can run the experiment; the line says what it cannot. NULL: whatever there is. */
+    ohm_status (*check)(const ohm_config *config);
+    /* The built-in simulator in this backend's memory; NULL: it has none. */
+    const ohm_simulator *analog;
 
     /* ---- memory and time: NULL for the CPU, whose buffers are host memory and whose operations are
      * done when they return ---- */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "host/backend.h"
+#include "host/chip_analog.h"
 #include "kernels/activation.h"
 #include "kernels/batchnorm.h"
 #include "kernels/conv.h"
@@ -25,6 +26,7 @@ static int threads(void)
     }
 OHM_LAYER_OPERATIONS(PLAIN)
 OHM_MEMORY_OPERATIONS(PLAIN)
+OHM_CHIP_OPERATIONS(PLAIN)
 
 static void range_gradient(ohm_device *device, float *sum, const float *dx, const float *x,
                            const float *range, size_t n, double *partial)
@@ -94,6 +96,7 @@ const ohm_backend ohm_backend_cpu = {
     .name = "cpu",
     .supports = supports,
     .threads = threads,
+    .analog = &ohm_simulator_analog,
     .conv_forward_floats = ohm_conv_forward_floats,
     .conv_input_floats = ohm_conv_input_floats,
     .conv_weight_floats = ohm_conv_weight_floats,

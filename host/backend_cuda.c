@@ -7,6 +7,7 @@
 #include "kernels/activation.h"
 #include "kernels/batchnorm.h"
 #include "kernels/layers_cuda.h"
+#include "kernels/ranges_cuda.h"
 
 enum { PIECES = 64, PLACES = 1024 };
 
@@ -294,6 +295,7 @@ static ohm_status replay(ohm_device *device)
     }
 OHM_LAYER_OPERATIONS(QUEUED)
 OHM_STEP_OPERATIONS(QUEUED)
+OHM_CHIP_OPERATIONS(QUEUED)
 
 static void conv_forward(ohm_device *device, float *y, const float *x, const float *w,
                          const float *bias, const ohm_conv_shape *s, int images, float *workspace,

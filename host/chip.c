@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend.h"
 #include "host/chip_analog.h"
 #include "host/device.h"
 
@@ -79,10 +80,19 @@ static ohm_status load(ohm_chip *chip, const char *path)
     return OHM_OK;
 }
 
-static ohm_status choose(ohm_chip *chip)
+static ohm_status choose(ohm_chip *chip, const ohm_backend *backend)
 {
     const char *name = chip->hardware.simulator;
     size_t length = strlen(name);
+    int built_in = !name[0] || !strcmp(name, ohm_simulator_analog.name);
+    if (backend && backend != &ohm_backend_cpu) {
+        chip->simulator = built_in ? backend->analog : NULL;
+        if (chip->simulator)
+            return OHM_OK;
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "simulator '%s': works in host memory alone; set device: cpu",
+                        built_in ? ohm_simulator_analog.name : name);
+    }
     if (length > 3 && !strcmp(name + length - 3, ".so"))
         return load(chip, name);
     chip->simulator = find(name);
@@ -94,8 +104,8 @@ static ohm_status choose(ohm_chip *chip)
     return OHM_OK;
 }
 
-ohm_status ohm_chip_create(ohm_chip **out, const ohm_hardware *hardware, int k, int n,
-                           uint32_t layer)
+ohm_status ohm_chip_create(ohm_chip **out, const ohm_backend *backend, const ohm_hardware *hardware,
+                           int k, int n, uint32_t layer)
 {
     if (k < 1 || n < 1 || layer > 65535)
         return OHM_FAIL(OHM_ERR_ARGUMENT,
@@ -107,7 +117,7 @@ ohm_status ohm_chip_create(ohm_chip **out, const ohm_hardware *hardware, int k, 
         return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", layer);
     chip->hardware = *hardware;
     ohm_device_shape(&chip->shape, &chip->hardware, k, n, layer);
-    ohm_status status = choose(chip);
+    ohm_status status = choose(chip, backend);
     if (status == OHM_OK)
         status = chip->simulator->create(&chip->self, &chip->shape);
     if (status != OHM_OK) {
@@ -171,4 +181,29 @@ ohm_status ohm_chip_backward(ohm_chip *chip, const ohm_backward_args *args)
                         "simulator '%s': has no gradient: use train.mode nograd or detach",
                         chip->simulator->name);
     return chip->simulator->backward(chip->self, args);
+}
+
+ohm_status ohm_chip_fault(uint32_t fault, uint32_t layer)
+{
+    if (fault & OHM_FAULT_INPUT)
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: its input holds NaN or infinity: check the data, or lower "
+                        "the learning rate",
+                        layer);
+    if (fault & OHM_FAULT_WEIGHT)
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: its weights hold NaN or infinity: lower the learning "
+                        "rate, or resume from a checkpoint",
+                        layer);
+    if (fault & OHM_FAULT_NEGATIVE)
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "noisy layer %u: input.encoding 'unsigned' got a negative input: use "
+                        "offset, two_phase or sign_magnitude",
+                        layer);
+    if (fault & OHM_FAULT_WIRES)
+        return OHM_FAIL(OHM_ERR_DATA,
+                        "chip of layer %u: the wires of a tile have no finite solution: check "
+                        "ir_drop.r_* and cell.g_max_us",
+                        layer);
+    return OHM_OK;
 }

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "host/hardware.h"
+#include "kernels/ranges.h"
 
 enum { OHM_SIMULATOR_ABI = 2 };
 
@@ -40,10 +41,8 @@ typedef struct {
 typedef struct ohm_chip_queue {
     struct ohm_device *device; /* of the backend */
     const uint32_t *step;      /* on the device: instead of moment.step, so that a recorded step can be replayed; NULL: moment.step */
-    uint32_t *fault;           /* on the device: bits of ohm_fault are added */
+    uint32_t *fault;           /* on the device: bits of ohm_fault (kernels/ranges.h) are added */
 } ohm_chip_queue;
-
-typedef enum { OHM_FAULT_INPUT = 1, OHM_FAULT_WEIGHT = 2, OHM_FAULT_NEGATIVE = 4, OHM_FAULT_WIRES = 8 } ohm_fault;
 
 /* y = sum · x_scale · w_scale · column_scale + bias, in double, rounded once. */
 typedef struct {
@@ -122,8 +121,12 @@ ohm_status ohm_chip_register(const ohm_simulator *simulator);
 
 typedef struct ohm_chip ohm_chip;
 
-/* Finds hardware->simulator and creates it for a layer. */
-ohm_status ohm_chip_create(ohm_chip **chip, const ohm_hardware *hardware, int k, int n, uint32_t layer);
+struct ohm_backend;
+/* Finds hardware->simulator and creates it for a layer on a backend (NULL: the CPU). Simulators that are
+ * registered or loaded work on the CPU alone: OHM_ERR_UNSUPPORTED elsewhere. */
+ohm_status ohm_chip_create(ohm_chip **chip, const struct ohm_backend *backend, const ohm_hardware *hardware, int k, int n, uint32_t layer);
+/* What bits of ohm_fault mean, as one line; OHM_OK: none. */
+ohm_status ohm_chip_fault(uint32_t fault, uint32_t layer);
 void ohm_chip_destroy(ohm_chip *chip);
 const ohm_chip_shape *ohm_chip_get_shape(const ohm_chip *chip);
 const ohm_simulator *ohm_chip_simulator(const ohm_chip *chip);

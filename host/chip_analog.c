@@ -332,10 +332,7 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
                                  &s->programming, &s->law, s->johnson, args->w_split, ref_level,
                                  scratch);
     if (status != OHM_SOLVE_OK)
-        return OHM_FAIL(OHM_ERR_DATA,
-                        "chip of layer %u: the wires of a tile have no finite solution: check "
-                        "ir_drop.r_* and cell.g_max_us",
-                        a->shape.layer);
+        return ohm_chip_fault(OHM_FAULT_WIRES, a->shape.layer);
     return OHM_OK;
 }
 

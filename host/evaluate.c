@@ -21,22 +21,29 @@ static int is_range(const char *name)
     return ohm_checkpoint_of_chip(name) && !strstr(name, ".column_scale");
 }
 
-/* Copies the chip's ranges, which are in host memory as chips run on the CPU, into or out of `store`; returns their number. */
-static size_t exchange_ranges(ohm_network *network, float *store, int restore)
+/* Copies the chip's ranges into or out of `store`, or (NULL) only counts them. */
+static ohm_status exchange_ranges(size_t *used, ohm_network *network, float *store, int restore)
 {
     int count;
-    size_t used = 0;
+    *used = 0;
     const ohm_parameter *parameter = ohm_network_parameters(network, &count);
     for (int i = 0; i < count; i++) {
         if (!is_range(parameter[i].name))
             continue;
         if (store && restore)
-            memcpy(parameter[i].value, store + used, parameter[i].count * sizeof *store);
+            OHM_TRY(ohm_network_write(network, parameter[i].value, store + *used, parameter[i].count));
         else if (store)
-            memcpy(store + used, parameter[i].value, parameter[i].count * sizeof *store);
-        used += parameter[i].count;
+            OHM_TRY(ohm_network_read(network, store + *used, parameter[i].value, parameter[i].count));
+        *used += parameter[i].count;
     }
-    return used;
+    return OHM_OK;
+}
+
+/* The ranges as they are before any data. */
+static ohm_status forget_ranges(ohm_evaluator *evaluator)
+{
+    size_t used;
+    return exchange_ranges(&used, evaluator->network, evaluator->fresh, 1);
 }
 
 /* The mode that plans the chip and nothing for gradients. */
@@ -53,13 +60,14 @@ static ohm_network_options options_of(const ohm_config *config)
 static ohm_status prepare(ohm_evaluator *evaluator, const ohm_architecture *architecture)
 {
     const ohm_network_options options = options_of(&evaluator->config);
+    size_t ranges;
     OHM_TRY(ohm_network_create(&evaluator->network, architecture, &evaluator->config, &options));
-    evaluator->fresh = malloc((exchange_ranges(evaluator->network, NULL, 0) + 1) * sizeof *evaluator->fresh);
+    OHM_TRY(exchange_ranges(&ranges, evaluator->network, NULL, 0));
+    evaluator->fresh = malloc((ranges + 1) * sizeof *evaluator->fresh);
     evaluator->indices = malloc((size_t)evaluator->batch * sizeof *evaluator->indices);
     if (!evaluator->fresh || !evaluator->indices)
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory to evaluate %d images at a time", evaluator->batch);
-    exchange_ranges(evaluator->network, evaluator->fresh, 0);
-    return OHM_OK;
+    return exchange_ranges(&ranges, evaluator->network, evaluator->fresh, 0);
 }
 
 ohm_status ohm_evaluator_create(ohm_evaluator **out, const ohm_architecture *architecture, const ohm_config *config)
@@ -135,17 +143,13 @@ ohm_status ohm_evaluator_copy(ohm_evaluator *evaluator, ohm_network *trained, in
         else
             return OHM_FAIL(OHM_ERR_ARGUMENT, "parameter '%s' does not fit: the networks are of different architectures", to[i].name);
     }
-    if (!*calibrated)
-        exchange_ranges(evaluator->network, evaluator->fresh, 1);
-    return OHM_OK;
+    return *calibrated ? OHM_OK : forget_ranges(evaluator);
 }
 
 ohm_status ohm_evaluator_load(ohm_evaluator *evaluator, const char *path, int *calibrated)
 {
     OHM_TRY(ohm_checkpoint_load_weights(path, evaluator->network, calibrated));
-    if (!*calibrated)
-        exchange_ranges(evaluator->network, evaluator->fresh, 1);
-    return OHM_OK;
+    return *calibrated ? OHM_OK : forget_ranges(evaluator);
 }
 
 ohm_status ohm_evaluator_set_hardware(ohm_evaluator *evaluator, const ohm_hardware *hardware)
@@ -177,7 +181,7 @@ ohm_status ohm_evaluator_calibrate(ohm_evaluator *evaluator, const ohm_dataset *
 {
     if (!evaluator->config.hardware_enabled)
         return OHM_OK;
-    exchange_ranges(evaluator->network, evaluator->fresh, 1);
+    OHM_TRY(forget_ranges(evaluator));
     uint32_t *order = malloc((size_t)train->count * sizeof *order);
     if (!order)
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory for the order of %d images", train->count);

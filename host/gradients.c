@@ -270,23 +270,34 @@ static void release(measurement *m)
     free(m->start);
 }
 
-static void keep(const measurement *m, float *to)
+static ohm_status keep(const measurement *m, float *to)
 {
     for (int i = 0; i < m->parameters; to += m->parameter[i++].count)
-        memcpy(to, m->parameter[i].value, m->parameter[i].count * sizeof *to);
+        OHM_TRY(ohm_network_read(m->network, to, m->parameter[i].value, m->parameter[i].count));
+    return OHM_OK;
 }
 
-static void restore(const measurement *m, const float *from)
+static ohm_status restore(const measurement *m, const float *from)
 {
     for (int i = 0; i < m->parameters; from += m->parameter[i++].count)
-        memcpy(m->parameter[i].value, from, m->parameter[i].count * sizeof *from);
+        OHM_TRY(ohm_network_write(m->network, m->parameter[i].value, from, m->parameter[i].count));
+    return OHM_OK;
 }
 
-static void forget_ranges(const measurement *m)
+static ohm_status forget_ranges(const measurement *m)
 {
-    for (int i = 0; i < m->parameters; i++)
-        if (!m->parameter[i].trainable && ohm_checkpoint_of_chip(m->parameter[i].name))
-            memset(m->parameter[i].value, 0, m->parameter[i].count * sizeof(float));
+    for (int i = 0; i < m->parameters; i++) {
+        const ohm_parameter *p = &m->parameter[i];
+        if (p->trainable || !ohm_checkpoint_of_chip(p->name))
+            continue;
+        float *zero = calloc(p->count, sizeof *zero);
+        if (!zero)
+            return OHM_FAIL(OHM_ERR_MEMORY, "no memory for the ranges of %s", p->name);
+        ohm_status status = ohm_network_write(m->network, p->value, zero, p->count);
+        free(zero);
+        OHM_TRY(status);
+    }
+    return OHM_OK;
 }
 
 /* One batch in the given mode; without `gradient` forward only, for calibration. */
@@ -316,7 +327,8 @@ static ohm_status run_batch(measurement *m, float *gradient, int mode, int batch
     }
     for (int i = 0; gradient && i < m->parameters; i++)
         if (m->parameter[i].gradient) {
-            memcpy(gradient, m->parameter[i].gradient, m->parameter[i].count * sizeof *gradient);
+            OHM_TRY(ohm_network_read(m->network, gradient, m->parameter[i].gradient,
+                                     m->parameter[i].count));
             gradient += m->parameter[i].count;
         }
     return OHM_OK;
@@ -325,7 +337,7 @@ static ohm_status run_batch(measurement *m, float *gradient, int mode, int batch
 /* Every pass starts from the same ranges and statistics, so that modes and draws are comparable. */
 static ohm_status gradient_of(measurement *m, float *gradient, int mode, int batch, int draw)
 {
-    restore(m, m->calibrated);
+    OHM_TRY(restore(m, m->calibrated));
     return run_batch(m, gradient, mode, batch, draw);
 }
 
@@ -334,13 +346,12 @@ static ohm_status set_level(measurement *m, double level)
     ohm_hardware hardware = m->config->hardware;
     hardware.programming.level = level;
     OHM_TRY(ohm_network_set_hardware(m->network, &hardware));
-    restore(m, m->start);
-    forget_ranges(m);
+    OHM_TRY(restore(m, m->start));
+    OHM_TRY(forget_ranges(m));
     int batches = m->images->count / m->config->train.batch;
     for (int b = 0; b < m->config->train.calibration_batches && b < batches; b++)
         OHM_TRY(run_batch(m, NULL, OHM_MODE_NOGRAD, b, 0));
-    keep(m, m->calibrated);
-    return OHM_OK;
+    return keep(m, m->calibrated);
 }
 
 static ohm_status measure_batch(measurement *m, int batch)
@@ -392,8 +403,10 @@ static ohm_status measure_level(measurement *m, int level)
 /* The network as it came; an earlier failure stays the one that is told. */
 static ohm_status put_back(measurement *m, ohm_status status)
 {
-    restore(m, m->start);
+    const ohm_status restored = restore(m, m->start);
     ohm_network_zero_gradients(m->network);
+    if (status == OHM_OK)
+        status = restored;
     return status == OHM_OK ? ohm_network_set_hardware(m->network, &m->config->hardware) : status;
 }
 
@@ -407,7 +420,7 @@ ohm_status ohm_gradients_measure(ohm_gradient_report *report, ohm_network *netwo
     OHM_TRY(check_job(config, images, job));
     ohm_status status = prepare(&m);
     if (status == OHM_OK) {
-        keep(&m, m.start);
+        status = keep(&m, m.start);
         for (int level = 0; level < job->levels && status == OHM_OK; level++) {
             status = measure_level(&m, level);
             if (status != OHM_OK)

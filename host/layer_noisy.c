@@ -135,6 +135,7 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
         .want_gradient =
             pass->training && pass->mode == OHM_MODE_FULL && ohm_layer_keeps(network, layer),
         .recomputing = network->recomputing,
+        .persistent = ohm_layer_value_of(network, layer, OHM_ROLE_CHIP),
         .state = ohm_network_at(network, layer->now.state),
         .scratch = ohm_network_at(network, layer->now.scratch),
         .trace = network->trace,
@@ -234,8 +235,8 @@ ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, cons
 
 ohm_status ohm_noisy_layer_create(ohm_network *network, ohm_layer *layer)
 {
-    return ohm_noisy_create(&layer->noisy, &network->config.hardware, ohm_conv_k(&layer->conv),
-                            layer->out, (uint32_t)layer->index);
+    return ohm_noisy_create(&layer->noisy, network->backend, &network->config.hardware,
+                            ohm_conv_k(&layer->conv), layer->out, (uint32_t)layer->index);
 }
 
 /* Floats outside the simulator: y_noisy of detach; patches, or codes and patches of codes. */

@@ -57,12 +57,8 @@ static void append_matrix(ohm_network *network, ohm_layer *layer)
         append_vector(network, layer, OHM_ROLE_COLUMN_SCALE, "column_scale", n, 1);
     if (ohm_noisy_has_learned_range(layer->noisy))
         append_vector(network, layer, OHM_ROLE_X_RANGE, "x_range", 1, 1);
-    size_t ranges;
-    float *at = ohm_noisy_persistent(layer->noisy, &ranges);
-    if (ranges == 0)
-        return;
-    append_vector(network, layer, OHM_ROLE_CHIP, "chip", ranges, 0);
-    ohm_layer_parameter(network, layer, OHM_ROLE_CHIP)->value = at;
+    append_vector(network, layer, OHM_ROLE_CHIP, "chip", ohm_noisy_persistent_count(layer->noisy),
+                  0);
 }
 
 static void append_norm(ohm_network *network, ohm_layer *layer)
@@ -110,8 +106,6 @@ static ohm_status plan_parameter(ohm_network *network, int at)
     static const ohm_memory_category category[4] = {OHM_MEMORY_WEIGHTS, OHM_MEMORY_GRADIENTS,
                                                     OHM_MEMORY_OPTIMISER, OHM_MEMORY_OPTIMISER};
     const ohm_parameter *p = &network->parameter[at];
-    if (p->value) /* the chip's ranges live in the chip */
-        return OHM_OK;
     int copies = 1;
     if (p->trainable && network->options.training)
         copies += 1 + moments_of(&network->config);
@@ -133,8 +127,8 @@ ohm_status ohm_network_plan_parameters(ohm_network *network)
     if (!network->options.training || network->config.train.clip_norm <= 0.0)
         return OHM_OK;
     return ohm_network_buffer(network, &network->norm_partials, "gradients", "norm",
-                              partials * sizeof(double), OHM_MEMORY_WORKSPACE,
-                              network->update_tick, network->update_tick);
+                              partials * sizeof(double), OHM_MEMORY_WORKSPACE, network->update_tick,
+                              network->update_tick);
 }
 
 void ohm_network_bind_parameters(ohm_network *network)

@@ -1,29 +1,30 @@
 #include "host/noisy.h"
 
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "host/device.h"
-#include "kernels/quantise.h"
 
-enum {
-    ALIGN = 64,
-    BIAS_COARSE = 8,
-    BIAS_ROWS = BIAS_COARSE + 1,
-    QUANTISE_ROWS = 64,
-    QUANTISE_CHUNK = 1 << 14,
-    BINS_LAYER = 1024,
-    BINS_COLUMN = 128
-};
+enum { ALIGN = 64, BINS_LAYER = 1024, BINS_COLUMN = 128 };
 
 /* The persistent floats: x full scale, batches it has seen, batches the ADC ranges have seen, LSB[]. */
 enum { X_FULL_SCALE, X_BATCHES, ADC_BATCHES, LSB_FIRST };
 
 typedef enum { MEASURE_NOT, MEASURE_MAX, MEASURE_COUNT } measure;
 
+/* What a pass finds out from its data, in front of the simulator's state. */
+typedef struct {
+    float *x_scale;      /* [1] s_x; 0 = one per row */
+    float *w_scale;      /* [n] s_w */
+    float *bias;         /* [n] what is added digitally */
+    int32_t *bias_codes; /* [n] b_q */
+    float *range;        /* [ranges] currents of the present measurement */
+    void *chip;
+} found;
+
 struct ohm_noisy {
+    const ohm_backend *backend;
     ohm_hardware hardware;
     ohm_chip *chip;
     ohm_geometry g;
@@ -31,22 +32,25 @@ struct ohm_noisy {
     int codes;      /* q = 2^(bits-1)-1 */
     uint32_t layer;
     size_t ranges; /* planes·slices·(n or 1) */
-    float *persistent;
-    float *range;        /* [ranges] currents of the present measurement */
-    float *w_scale;      /* [n] s_w */
-    float *bias;         /* [n] what is added digitally */
-    int32_t *bias_codes; /* [n] b_q */
     ohm_noisy_pass pass;
-    float x_scale; /* s_x; 0 = one per row */
+    found now;
+    uint32_t fault; /* the CPU's */
+    int known;      /* a device's ADC ranges have been measured */
     int programmed; /* the chip of this pass holds the weights: done with the first rows, whose codes program sees */
     measure stage;
 };
 
 /* ---- Life and memory ------------------------------------------------------------------------- */
 
-static size_t persistent_count(const ohm_noisy *y)
+size_t ohm_noisy_persistent_count(const ohm_noisy *y)
 {
     return LSB_FIRST + y->ranges;
+}
+
+/* Memory that the host cannot look at, work that is done later. */
+static int on_device(const ohm_noisy *y)
+{
+    return y->backend->wait != NULL;
 }
 
 static int needs_currents(const ohm_noisy *y)
@@ -59,7 +63,7 @@ static int needs_currents(const ohm_noisy *y)
 static ohm_status make_chip(ohm_noisy *y, const ohm_hardware *hardware)
 {
     ohm_chip *chip = NULL;
-    OHM_TRY(ohm_chip_create(&chip, hardware, y->rows, y->n, y->layer));
+    OHM_TRY(ohm_chip_create(&chip, y->backend, hardware, y->rows, y->n, y->layer));
     ohm_chip_destroy(y->chip);
     y->chip = chip;
     y->hardware = *hardware;
@@ -72,29 +76,22 @@ static ohm_status make_chip(ohm_noisy *y, const ohm_hardware *hardware)
     return OHM_OK;
 }
 
-ohm_status ohm_noisy_create(ohm_noisy **out, const ohm_hardware *hardware, int k, int n,
-                            uint32_t layer)
+ohm_status ohm_noisy_create(ohm_noisy **out, const ohm_backend *backend,
+                            const ohm_hardware *hardware, int k, int n, uint32_t layer)
 {
     ohm_noisy *y = calloc(1, sizeof *y);
     if (!y)
         return OHM_FAIL(OHM_ERR_MEMORY, "noisy layer %u: out of memory", layer);
-    *y = (ohm_noisy){.k = k,
+    *y = (ohm_noisy){.backend = backend ? backend : &ohm_backend_cpu,
+                     .k = k,
                      .n = n,
                      .layer = layer,
-                     .rows = k + (hardware->bias == OHM_BIAS_ROWS ? BIAS_ROWS : 0),
+                     .rows = k + (hardware->bias == OHM_BIAS_ROWS ? OHM_BIAS_ROWS_COUNT : 0),
                      .codes = (1 << (hardware->quantise.bits - 1)) - 1};
     ohm_status status = make_chip(y, hardware);
-    if (status == OHM_OK) {
+    if (status == OHM_OK)
         y->ranges = (size_t)y->g.planes * y->g.slices *
                     (hardware->adc.granularity == OHM_ADC_PER_COLUMN ? n : 1);
-        y->persistent = calloc(persistent_count(y), sizeof *y->persistent);
-        y->range = calloc(y->ranges, sizeof *y->range);
-        y->w_scale = calloc((size_t)n, sizeof *y->w_scale);
-        y->bias = calloc((size_t)n, sizeof *y->bias);
-        y->bias_codes = calloc((size_t)n, sizeof *y->bias_codes);
-        if (!y->persistent || !y->range || !y->w_scale || !y->bias || !y->bias_codes)
-            status = OHM_FAIL(OHM_ERR_MEMORY, "noisy layer %u: out of memory", layer);
-    }
     if (status != OHM_OK) {
         ohm_noisy_destroy(y);
         return status;
@@ -108,11 +105,6 @@ void ohm_noisy_destroy(ohm_noisy *y)
     if (!y)
         return;
     ohm_chip_destroy(y->chip);
-    free(y->persistent);
-    free(y->range);
-    free(y->w_scale);
-    free(y->bias);
-    free(y->bias_codes);
     free(y);
 }
 
@@ -142,20 +134,34 @@ int ohm_noisy_has_column_scale(const ohm_noisy *y)
     return y->hardware.output.per_column_scale;
 }
 
-float *ohm_noisy_persistent(ohm_noisy *y, size_t *count)
+static size_t padded(size_t bytes)
 {
-    *count = persistent_count(y);
-    return y->persistent;
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* Places what a pass finds out from `at` on; the simulator's state follows. */
+static found place(const ohm_noisy *y, void *state)
+{
+    size_t n = (size_t)y->n;
+    char *at = (char *)padded((uintptr_t)state);
+    found f = {.x_scale = (float *)(void *)at};
+    f.w_scale = (float *)(void *)(at += ALIGN);
+    f.bias = (float *)(void *)(at += padded(n * sizeof *f.w_scale));
+    f.bias_codes = (int32_t *)(void *)(at += padded(n * sizeof *f.bias));
+    f.range = (float *)(void *)(at += padded(n * sizeof *f.bias_codes));
+    f.chip = at + padded(y->ranges * sizeof *f.range);
+    return f;
 }
 
 size_t ohm_noisy_state_bytes(const ohm_noisy *y, int want_gradient)
 {
-    return ohm_chip_state_bytes(y->chip, want_gradient);
+    return (size_t)((char *)place(y, NULL).chip - (char *)NULL) + ALIGN +
+           ohm_chip_state_bytes(y->chip, want_gradient);
 }
 
-static size_t padded(size_t bytes)
+void ohm_noisy_loaded(ohm_noisy *y, const float *persistent)
 {
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    y->known = persistent[ADC_BATCHES] > 0.0f;
 }
 
 static int bins_of(const ohm_noisy *y)
@@ -169,13 +175,23 @@ static int counts_currents(const ohm_noisy *y)
            y->hardware.adc.range.value < 100.0;
 }
 
-/* Scratch: codes and levels of the weights; drive codes and row scales of a chunk; the gradients of
- * mode full; the chip's own. */
+/* Scratch: what a device selects percentiles with; codes and levels of the weights; drive codes and
+ * row scales of a chunk; the gradients of mode full; the chip's own. */
+static size_t selection_bytes(const ohm_noisy *y)
+{
+    return on_device(y) ? padded(sizeof(ohm_selection)) : 0;
+}
+
 static size_t weight_bytes(const ohm_noisy *y)
 {
     size_t cells = (size_t)y->rows * y->n,
            slices = (size_t)y->g.slices * (y->g.differential ? 2 : 1);
     return padded(cells) + padded(cells * slices);
+}
+
+static size_t partial_bytes(const ohm_noisy *y, size_t m)
+{
+    return padded(ohm_range_partials(m, (size_t)y->n, (size_t)y->k) * sizeof(double));
 }
 
 static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
@@ -185,30 +201,35 @@ static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
         bytes += padded(y->ranges * (size_t)bins_of(y) * sizeof(uint32_t));
     if (want_gradient)
         bytes += padded(m * y->n * sizeof(float)) + padded(m * y->rows * sizeof(float)) +
-                 padded((size_t)y->n * y->rows * sizeof(float));
+                 padded((size_t)y->n * y->rows * sizeof(float)) + partial_bytes(y, m);
     return bytes;
 }
 
 size_t ohm_noisy_scratch_bytes(const ohm_noisy *y, int max_rows, int want_gradient)
 {
-    return weight_bytes(y) + rows_bytes(y, (size_t)max_rows, want_gradient) + ALIGN +
-           ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
+    return selection_bytes(y) + weight_bytes(y) + rows_bytes(y, (size_t)max_rows, want_gradient) +
+           ALIGN + ohm_chip_scratch_bytes(y->chip, max_rows, want_gradient);
 }
 
 typedef struct {
+    ohm_selection *selection;
     int8_t *w_codes;  /* [n][rows] */
     uint8_t *levels;  /* [slices][signs][rows][n] */
     uint8_t *codes;   /* [m][rows] */
     float *row_scale; /* [m] */
     uint32_t *histogram;
     float *dsums, *dcodes, *dweights; /* [m][n], [m][rows], [n][rows] */
+    double *partial;
     void *chip;
 } scratch;
 
 static scratch carve(const ohm_noisy *y, size_t m)
 {
     char *at = (char *)padded((uintptr_t)y->pass.scratch);
-    scratch s = {.w_codes = (int8_t *)at, .levels = (uint8_t *)at + padded((size_t)y->rows * y->n)};
+    scratch s = {.selection = (ohm_selection *)(void *)at};
+    at += selection_bytes(y);
+    s.w_codes = (int8_t *)at;
+    s.levels = (uint8_t *)at + padded((size_t)y->rows * y->n);
     at += weight_bytes(y);
     if (counts_currents(y)) { /* before what depends on m: chunks of any size share it */
         s.histogram = (uint32_t *)(void *)at;
@@ -222,7 +243,8 @@ static scratch carve(const ohm_noisy *y, size_t m)
         s.dsums = (float *)(void *)at;
         s.dcodes = (float *)(void *)(at += padded(m * y->n * sizeof(float)));
         s.dweights = (float *)(void *)(at += padded(m * y->rows * sizeof(float)));
-        at += padded((size_t)y->n * y->rows * sizeof(float));
+        s.partial = (double *)(void *)(at += padded((size_t)y->n * y->rows * sizeof(float)));
+        at += partial_bytes(y, m);
     }
     s.chip = at;
     return s;
@@ -230,104 +252,57 @@ static scratch carve(const ohm_noisy *y, size_t m)
 
 /* ---- Lines 5-12: ranges, codes, programming -------------------------------------------------- */
 
-static ohm_status set_x_scale(ohm_noisy *y)
+_Static_assert((int)OHM_SCALE_ABSMAX == (int)OHM_RANGE_ABSMAX &&
+                   (int)OHM_SCALE_PERCENTILE == (int)OHM_RANGE_PERCENTILE &&
+                   (int)OHM_SCALE_RUNNING == (int)OHM_RANGE_RUNNING &&
+                   (int)OHM_SCALE_LEARNED == (int)OHM_RANGE_LEARNED &&
+                   (int)OHM_SCALE_NUMBER == (int)OHM_RANGE_NUMBER,
+               "kinds of ranges, in the configuration and in the kernels");
+
+static uint32_t *fault_of(ohm_noisy *y)
+{
+    return on_device(y) ? y->pass.queue.fault : &y->fault;
+}
+
+/* The CPU's faults end the call; a device's are seen at the end of the step. */
+static ohm_status settle(const ohm_noisy *y)
+{
+    return on_device(y) ? OHM_OK : ohm_chip_fault(y->fault, y->layer);
+}
+
+static ohm_scale_rule x_rule(const ohm_noisy *y)
 {
     const ohm_mode *range = &y->hardware.quantise.x_range;
-    ohm_noisy_pass *pass = &y->pass;
-    float *kept = y->persistent, most = ohm_absmax(pass->x, pass->x_count), full = most;
-    if (!isfinite(most))
-        return OHM_FAIL(OHM_ERR_DATA,
-                        "noisy layer %u: its input holds NaN or infinity: check the data, or lower "
-                        "the learning rate",
-                        y->layer);
-    switch (range->kind) {
-    case OHM_RANGE_PERCENTILE:
-        full = ohm_abs_percentile(pass->x, pass->x_count, range->value);
-        break;
-    case OHM_RANGE_RUNNING:
-        if (!pass->recomputing &&
-            (pass->training || pass->calibrating || kept[X_BATCHES] == 0.0f)) {
-            kept[X_FULL_SCALE] =
-                kept[X_BATCHES] == 0.0f
-                    ? most
-                    : (float)(range->value * kept[X_FULL_SCALE] + (1.0 - range->value) * most);
-            kept[X_BATCHES] += 1.0f;
-        }
-        full = kept[X_FULL_SCALE];
-        break;
-    case OHM_RANGE_LEARNED:
-        if (pass->x_range && (pass->calibrating || !(*pass->x_range > 0.0f)) &&
-            most > *pass->x_range)
-            *pass->x_range = most;
-        if (pass->x_range)
-            full = *pass->x_range;
-        break;
-    case OHM_RANGE_NUMBER:
-        full = (float)range->value;
-        break;
-    default:
-        break;
-    }
-    int per_row = y->hardware.quantise.x_granularity == OHM_X_ROW &&
-                  (range->kind == OHM_RANGE_ABSMAX || range->kind == OHM_RANGE_PERCENTILE);
-    y->x_scale = per_row ? 0.0f : full > 0.0f ? full / (float)y->codes : 1.0f;
-    return OHM_OK;
+    const ohm_noisy_pass *pass = &y->pass;
+    int moves =
+        range->kind == OHM_RANGE_LEARNED ? pass->calibrating : pass->training || pass->calibrating;
+    ohm_scale_rule rule = {.kind = range->kind, .value = range->value, .codes = y->codes};
+    rule.each_row = y->hardware.quantise.x_granularity == OHM_X_ROW &&
+                    (range->kind == OHM_RANGE_ABSMAX || range->kind == OHM_RANGE_PERCENTILE);
+    rule.move = moves ? OHM_MOVE_ALWAYS : OHM_MOVE_FIRST;
+    if (pass->recomputing && range->kind == OHM_RANGE_RUNNING)
+        rule.move = OHM_MOVE_NEVER;
+    return rule;
 }
 
-static ohm_status set_w_scales(ohm_noisy *y)
+static void set_scales(ohm_noisy *y, const scratch *s)
 {
     const ohm_mode *range = &y->hardware.quantise.w_range;
-    const float *w = y->pass.w;
-    size_t count = (size_t)y->n * y->k;
-    float most = ohm_absmax(w, count), full = most;
-    if (!isfinite(most))
-        return OHM_FAIL(OHM_ERR_DATA,
-                        "noisy layer %u: its weights hold NaN or infinity: lower the learning "
-                        "rate, or resume from a checkpoint",
-                        y->layer);
-    if (range->kind == OHM_RANGE_NUMBER)
-        full = (float)range->value;
-    else if (range->kind == OHM_RANGE_PERCENTILE)
-        full = ohm_abs_percentile(w, count, range->value);
-    int per_channel =
-        y->hardware.quantise.w_granularity == OHM_W_CHANNEL && range->kind != OHM_RANGE_NUMBER;
-    if (per_channel && range->kind == OHM_RANGE_ABSMAX)
-        ohm_absmax_rows(y->w_scale, w, (size_t)y->n, (size_t)y->k, (size_t)y->k);
-    for (int n = 0; n < y->n; n++) {
-        float scale = full;
-        if (per_channel)
-            scale = range->kind == OHM_RANGE_ABSMAX
-                        ? y->w_scale[n]
-                        : ohm_abs_percentile(w + (size_t)n * y->k, (size_t)y->k, range->value);
-        y->w_scale[n] = scale > 0.0f ? scale / (float)y->codes : 1.0f;
-    }
-    return OHM_OK;
-}
-
-/* b_q on always-on rows: eight driven at full scale share the coarse part, one driven at 1 holds the
- * rest; what they cannot hold is added digitally. codes [n][rows]. */
-static void place_bias(ohm_noisy *y, int8_t *codes)
-{
     const ohm_noisy_pass *pass = &y->pass;
-    for (int n = 0; n < y->n; n++) {
-        double unit = (double)y->x_scale * y->w_scale[n], b = pass->bias ? pass->bias[n] : 0.0,
-               scale = pass->column_scale ? pass->column_scale[n] : 1.0;
-        double ask = scale != 0.0 && unit > 0.0 ? rint(b / scale / unit) : 0.0,
-               limit = (double)BIAS_COARSE * y->codes;
-        int32_t b_q = (int32_t)fmin(fmax(ask, -2147483647.0), 2147483647.0);
-        y->bias[n] = (float)b;
-        y->bias_codes[n] = b_q;
-        if (y->rows == y->k)
-            continue;
-        int coarse = (int)fmin(fmax(rint((double)b_q / y->codes), -limit), limit);
-        int64_t fine = (int64_t)b_q - (int64_t)coarse * y->codes;
-        fine = fine > y->codes ? y->codes : fine < -y->codes ? -y->codes : fine;
-        int8_t *row = codes + (size_t)n * y->rows + y->k;
-        for (int i = 0; i < BIAS_COARSE; i++)
-            row[i] = (int8_t)((coarse * (i + 1)) / BIAS_COARSE - (coarse * i) / BIAS_COARSE);
-        row[BIAS_COARSE] = (int8_t)fine;
-        y->bias[n] = (float)((ask - (double)coarse * y->codes - (double)fine) * unit * scale);
-    }
+    const ohm_scale_rule rule = x_rule(y);
+    const ohm_scale_rule w_rule = {.kind = range->kind,
+                                   .value = range->value,
+                                   .codes = y->codes,
+                                   .each_row =
+                                       y->hardware.quantise.w_granularity == OHM_W_CHANNEL &&
+                                       range->kind != OHM_RANGE_NUMBER};
+    y->backend->input_scale(pass->queue.device, y->now.x_scale, pass->persistent + X_FULL_SCALE,
+                            pass->x_range, fault_of(y), pass->x, pass->x_count, &rule,
+                            s->selection);
+    if (!on_device(y) && y->fault)
+        return;
+    y->backend->weight_scales(pass->queue.device, y->now.w_scale, fault_of(y), pass->w,
+                              (size_t)y->n, (size_t)y->k, &w_rule, s->selection);
 }
 
 /* What the word lines get: rows of codes, u [m][rows]. */
@@ -342,30 +317,44 @@ static ohm_status program(ohm_noisy *y, const scratch *s, word_lines x, int m)
     const ohm_hardware *hw = &y->hardware;
     if (y->programmed)
         return OHM_OK;
+    const ohm_weight_job job = {.w = y->pass.w,
+                                .bias = y->pass.bias,
+                                .column_scale = y->pass.column_scale,
+                                .x_scale = y->now.x_scale,
+                                .w_scale = y->now.w_scale,
+                                .n = y->n,
+                                .k = y->k,
+                                .rows = y->rows,
+                                .codes = y->codes,
+                                .bits = hw->quantise.bits,
+                                .cell_bits = y->g.cell_bits,
+                                .cells = hw->weight.encoding == OHM_WEIGHT_OFFSET
+                                             ? OHM_CELLS_OFFSET
+                                             : OHM_CELLS_DIFFERENTIAL};
     ohm_trace_kernel(y->pass.trace, "quantise");
-    ohm_quantise(s->w_codes, (size_t)y->rows, y->pass.w, (size_t)y->n, (size_t)y->k, (size_t)y->k,
-                 y->w_scale, 1, y->codes);
-    place_bias(y, s->w_codes);
-    ohm_weight_split(s->levels, s->w_codes, (size_t)y->n, (size_t)y->rows,
-                     hw->weight.encoding == OHM_WEIGHT_OFFSET ? OHM_CELLS_OFFSET
-                                                              : OHM_CELLS_DIFFERENTIAL,
-                     y->g.cell_bits, hw->quantise.bits);
+    y->backend->weight_levels(y->pass.queue.device, s->levels, s->w_codes, y->now.bias,
+                              y->now.bias_codes, &job);
     ohm_trace_end(y->pass.trace);
+    ohm_chip_queue queue = y->pass.queue;
     ohm_program_args args = {.x_u = x.u,
                              .m = m,
                              .ldx = x.ld,
                              .w_split = s->levels,
-                             .b_q = y->x_scale > 0.0f ? y->bias_codes : NULL,
-                             .g = y->persistent + LSB_FIRST,
+                             .b_q = x_rule(y).each_row ? NULL : y->now.bias_codes,
+                             .g = y->pass.persistent + LSB_FIRST,
                              .g_per_column = hw->adc.granularity == OHM_ADC_PER_COLUMN,
                              .moment = y->pass.moment,
-                             .state = y->pass.state,
+                             .state = y->now.chip,
                              .scratch = s->chip,
-                             .want_gradient = y->pass.want_gradient};
-    if (hw->programming.every == OHM_EVERY_ONCE)
+                             .want_gradient = y->pass.want_gradient,
+                             .queue = on_device(y) ? &queue : NULL};
+    if (hw->programming.every == OHM_EVERY_ONCE) {
         args.moment.step = 0;
+        queue.step = NULL;
+    }
     /* A tile's wires are solved by the thread that has just programmed it. */
-    ohm_trace_kernel(y->pass.trace, hw->ir_drop.model == OHM_IR_NONE ? "program" : "program+irdrop");
+    ohm_trace_kernel(y->pass.trace,
+                     hw->ir_drop.model == OHM_IR_NONE ? "program" : "program+irdrop");
     ohm_status status = ohm_chip_program(y->chip, &args);
     ohm_trace_end(y->pass.trace);
     y->programmed = status == OHM_OK;
@@ -377,7 +366,8 @@ static measure first_stage(const ohm_noisy *y)
 {
     if (!needs_currents(y) || y->pass.recomputing)
         return MEASURE_NOT;
-    int kind = y->hardware.adc.range.kind, known = y->persistent[ADC_BATCHES] > 0.0f;
+    int kind = y->hardware.adc.range.kind,
+        known = on_device(y) ? y->known : y->pass.persistent[ADC_BATCHES] > 0.0f;
     if (kind == OHM_ADC_DATA || !known || y->pass.calibrating)
         return MEASURE_MAX;
     return kind == OHM_ADC_RUNNING && y->pass.training ? MEASURE_MAX : MEASURE_NOT;
@@ -391,19 +381,19 @@ ohm_status ohm_noisy_begin(ohm_noisy *y, const ohm_noisy_pass *pass)
                         "simulator '%s': has no gradient: use train.mode nograd or detach",
                         simulator->name);
     y->pass = *pass;
+    y->now = place(y, pass->state);
+    y->fault = 0;
+    const scratch s = carve(y, 0);
     ohm_trace_kernel(pass->trace, "quantise");
-    ohm_status status = set_x_scale(y);
-    if (status == OHM_OK)
-        status = set_w_scales(y);
-    ohm_trace_end(pass->trace);
-    OHM_TRY(status);
+    set_scales(y, &s);
     if (!needs_currents(y) && y->hardware.adc.bits > 0)
-        for (size_t i = 0; i < y->ranges; i++)
-            y->persistent[LSB_FIRST + i] = (float)ohm_device_lsb(&y->g, &y->hardware);
+        y->backend->fill(pass->queue.device, pass->persistent + LSB_FIRST,
+                         (float)ohm_device_lsb(&y->g, &y->hardware), y->ranges);
+    y->backend->fill(pass->queue.device, y->now.range, 0.0f, y->ranges);
+    ohm_trace_end(pass->trace);
     y->programmed = 0;
     y->stage = first_stage(y);
-    memset(y->range, 0, y->ranges * sizeof *y->range);
-    return OHM_OK;
+    return settle(y);
 }
 
 static ohm_drive drive_of(const ohm_noisy *y)
@@ -415,53 +405,36 @@ static ohm_drive drive_of(const ohm_noisy *y)
     return drives[y->hardware.input.encoding];
 }
 
-static ohm_status refuse_negative(const ohm_noisy *y)
+/* Codes of the always-on rows behind those of the inputs, which are already there (from NULL) or are
+ * copied. */
+static void append_always_on(const ohm_noisy *y, uint8_t *codes, const uint8_t *from, int ld_from,
+                             int m)
 {
-    return OHM_FAIL(OHM_ERR_DATA,
-                    "noisy layer %u: input.encoding 'unsigned' got a negative input: use offset, "
-                    "two_phase or sign_magnitude",
-                    y->layer);
-}
-
-static void append_always_on(const ohm_noisy *y, uint8_t *codes, int m)
-{
-    int8_t always[BIAS_ROWS];
-    uint8_t always_codes[BIAS_ROWS];
-    memset(always, y->codes, BIAS_COARSE);
-    always[BIAS_COARSE] = 1;
-    ohm_drive_encode(always_codes, always, BIAS_ROWS, drive_of(y), y->hardware.quantise.bits);
-    for (int i = 0; i < m && y->rows > y->k; i++)
-        memcpy(codes + (size_t)i * y->rows + y->k, always_codes, BIAS_ROWS);
+    int8_t driven[OHM_BIAS_ROWS_COUNT];
+    ohm_always_on always;
+    memset(driven, y->codes, OHM_BIAS_COARSE);
+    driven[OHM_BIAS_COARSE] = 1;
+    ohm_drive_encode(always.code, driven, OHM_BIAS_ROWS_COUNT, drive_of(y),
+                     y->hardware.quantise.bits);
+    if (y->rows > y->k)
+        y->backend->append_always_on(y->pass.queue.device, codes, (size_t)y->rows, from,
+                                     (size_t)ld_from, (size_t)m, (size_t)y->k, &always);
 }
 
 /* Drive codes of a chunk, always-on rows behind the inputs. */
 static ohm_status encode(ohm_noisy *y, const scratch *s, const float *x, int ldx, int m)
 {
-    const ohm_hardware *hw = &y->hardware;
-    ohm_drive drive = drive_of(y);
-    int negative = 0, bits = hw->quantise.bits;
+    const ohm_scale_rule rule = x_rule(y);
+    const size_t rows = (size_t)m, k = (size_t)y->k;
     ohm_trace_kernel(y->pass.trace, "quantise");
-    append_always_on(y, s->codes, m);
-    if (y->x_scale == 0.0f) {
-        if (hw->quantise.x_range.kind == OHM_RANGE_ABSMAX)
-            ohm_absmax_rows(s->row_scale, x, (size_t)m, (size_t)y->k, (size_t)ldx);
-        else
-            for (int i = 0; i < m; i++)
-                s->row_scale[i] = ohm_abs_percentile(x + (size_t)i * ldx, (size_t)y->k,
-                                                     hw->quantise.x_range.value);
-        for (int i = 0; i < m; i++)
-            s->row_scale[i] = s->row_scale[i] > 0.0f ? s->row_scale[i] / (float)y->codes : 1.0f;
-    }
-#pragma omp parallel for schedule(static) reduction(| : negative)
-    for (int i = 0; i < m; i += QUANTISE_ROWS) {
-        int rows = m - i < QUANTISE_ROWS ? m - i : QUANTISE_ROWS;
-        const float *scale = y->x_scale == 0.0f ? s->row_scale + i : &y->x_scale;
-        negative |= ohm_quantise_drive(s->codes + (size_t)i * y->rows, (size_t)y->rows,
-                                       x + (size_t)i * ldx, (size_t)rows, (size_t)y->k, (size_t)ldx,
-                                       scale, y->x_scale == 0.0f, y->codes, drive, bits);
-    }
+    append_always_on(y, s->codes, NULL, 0, m);
+    if (rule.each_row)
+        y->backend->row_scales(y->pass.queue.device, s->row_scale, x, rows, k, (size_t)ldx, &rule);
+    y->backend->drive_codes(y->pass.queue.device, s->codes, (size_t)y->rows, fault_of(y), x, rows,
+                            k, (size_t)ldx, rule.each_row ? s->row_scale : y->now.x_scale,
+                            rule.each_row, y->codes, drive_of(y), y->hardware.quantise.bits);
     ohm_trace_end(y->pass.trace);
-    return negative ? refuse_negative(y) : OHM_OK;
+    return settle(y);
 }
 
 /* ---- Rows that are cut from codes ------------------------------------------------------------ */
@@ -471,22 +444,16 @@ int ohm_noisy_takes_codes(const ohm_noisy *y)
     return y->hardware.quantise.x_granularity == OHM_X_TENSOR;
 }
 
-ohm_status ohm_noisy_quantise(const ohm_noisy *y, uint8_t *codes, uint8_t *zero)
+ohm_status ohm_noisy_quantise(ohm_noisy *y, uint8_t *codes, uint8_t *zero)
 {
     const int8_t nothing = 0;
-    size_t count = y->pass.x_count;
-    ohm_drive drive = drive_of(y);
-    int negative = 0, bits = y->hardware.quantise.bits;
+    const int bits = y->hardware.quantise.bits;
     ohm_trace_kernel(y->pass.trace, "quantise");
-    ohm_drive_encode(zero, &nothing, 1, drive, bits);
-#pragma omp parallel for schedule(static) reduction(| : negative)
-    for (size_t at = 0; at < count; at += QUANTISE_CHUNK) {
-        size_t some = count - at < QUANTISE_CHUNK ? count - at : QUANTISE_CHUNK;
-        negative |= ohm_quantise_drive(codes + at, some, y->pass.x + at, 1, some, some, &y->x_scale,
-                                       0, y->codes, drive, bits);
-    }
+    ohm_drive_encode(zero, &nothing, 1, drive_of(y), bits);
+    y->backend->drive_codes(y->pass.queue.device, codes, 1, fault_of(y), y->pass.x, y->pass.x_count,
+                            1, 1, y->now.x_scale, 0, y->codes, drive_of(y), bits);
     ohm_trace_end(y->pass.trace);
-    return negative ? refuse_negative(y) : OHM_OK;
+    return settle(y);
 }
 
 static word_lines encoded(const ohm_noisy *y, const scratch *s)
@@ -500,9 +467,7 @@ static word_lines given(const ohm_noisy *y, const scratch *s, const uint8_t *cod
     if (y->rows == y->k)
         return (word_lines){codes, ldc};
     ohm_trace_kernel(y->pass.trace, "quantise");
-    for (int i = 0; i < m; i++)
-        memcpy(s->codes + (size_t)i * y->rows, codes + (size_t)i * ldc, (size_t)y->k);
-    append_always_on(y, s->codes, m);
+    append_always_on(y, s->codes, codes, ldc, m);
     ohm_trace_end(y->pass.trace);
     return encoded(y, s);
 }
@@ -514,10 +479,15 @@ int ohm_noisy_wants_measure(const ohm_noisy *y)
     return y->stage != MEASURE_NOT;
 }
 
-static ohm_status infer(ohm_noisy *y, const ohm_infer_args *args, const char *range)
+/* Memory and moment of the pass are put in here. */
+static ohm_status infer(ohm_noisy *y, const scratch *s, ohm_infer_args args, const char *range)
 {
+    args.moment = &y->pass.moment;
+    args.state = y->now.chip;
+    args.scratch = s->chip;
+    args.queue = on_device(y) ? &y->pass.queue : NULL;
     ohm_trace_kernel(y->pass.trace, range);
-    ohm_status status = ohm_chip_infer(y->chip, args);
+    ohm_status status = ohm_chip_infer(y->chip, &args);
     ohm_trace_end(y->pass.trace);
     return status;
 }
@@ -526,19 +496,13 @@ static ohm_status measure_lines(ohm_noisy *y, const scratch *s, word_lines x, in
                                 uint64_t first_row)
 {
     OHM_TRY(program(y, s, x, m));
-    ohm_infer_args args = {.x_u = x.u,
-                           .m = m,
-                           .ldx = x.ld,
-                           .first_row = first_row,
-                           .moment = &y->pass.moment,
-                           .state = y->pass.state,
-                           .scratch = s->chip,
-                           .range = y->range};
+    ohm_infer_args args = {
+        .x_u = x.u, .m = m, .ldx = x.ld, .first_row = first_row, .range = y->now.range};
     if (y->stage == MEASURE_COUNT) {
         args.histogram = s->histogram;
         args.bins = bins_of(y);
     }
-    return infer(y, &args, "measure");
+    return infer(y, s, args, "measure");
 }
 
 ohm_status ohm_noisy_measure_rows(ohm_noisy *y, const float *x, int ldx, int m, uint64_t first_row)
@@ -555,96 +519,81 @@ ohm_status ohm_noisy_measure_codes(ohm_noisy *y, const uint8_t *codes, int ldc, 
     return measure_lines(y, &s, given(y, &s, codes, ldc, m), m, first_row);
 }
 
-/* Upper edge of the bin below which `percent` of the counted currents lie. */
-static double percentile_of(const uint32_t *histogram, int bins, double percent, double range)
-{
-    double total = 0.0, below = 0.0;
-    for (int i = 0; i < bins; i++)
-        total += histogram[i];
-    for (int i = 0; i < bins; i++) {
-        below += histogram[i];
-        if (below >= total * percent / 100.0)
-            return range * (i + 1) / bins;
-    }
-    return range;
-}
-
 /* From largest currents and their histogram to percentiles; the chip's own calibration reads stay
  * within range, or every output would be wrong by what was cut. */
-static ohm_status cut_to_percentile(ohm_noisy *y)
+static ohm_status cut_to_percentile(ohm_noisy *y, const scratch *s)
 {
-    scratch s = carve(y, 0);
-    int bins = bins_of(y);
-    for (size_t i = 0; i < y->ranges; i++)
-        y->range[i] = (float)percentile_of(s.histogram + i * (size_t)bins, bins,
-                                           y->hardware.adc.range.value, y->range[i]);
-    float *own = (float *)(void *)s.histogram; /* counted out */
-    memset(own, 0, y->ranges * sizeof *own);
-    ohm_infer_args args = {.ldx = y->rows,
-                           .moment = &y->pass.moment,
-                           .state = y->pass.state,
-                           .scratch = s.chip,
-                           .range = own};
-    OHM_TRY(infer(y, &args, "measure"));
-    for (size_t i = 0; i < y->ranges; i++)
-        y->range[i] = fmaxf(y->range[i], own[i]);
+    ohm_device *device = y->pass.queue.device;
+    float *own = (float *)(void *)s->histogram; /* counted out */
+    y->backend->cut_ranges(device, y->now.range, s->histogram, y->ranges, bins_of(y),
+                           y->hardware.adc.range.value);
+    y->backend->fill(device, own, 0.0f, y->ranges);
+    OHM_TRY(infer(y, s, (ohm_infer_args){.ldx = y->rows, .range = own}, "measure"));
+    y->backend->raise_ranges(device, y->now.range, own, y->ranges);
     return OHM_OK;
 }
 
 ohm_status ohm_noisy_measured(ohm_noisy *y)
 {
     const ohm_mode *range = &y->hardware.adc.range;
-    float *lsb = y->persistent + LSB_FIRST, *batches = y->persistent + ADC_BATCHES;
-    double codes = ohm_device_codes(&y->g, &y->hardware);
+    const scratch s = carve(y, 0);
+    const ohm_lsb_rule rule = {.kind = range->kind == OHM_ADC_RUNNING      ? OHM_LSB_RUNNING
+                                       : range->kind != OHM_ADC_CALIBRATED ? OHM_LSB_DATA
+                                       : counts_currents(y)                ? OHM_LSB_MEAN
+                                                                           : OHM_LSB_MOST,
+                               .decay = range->value,
+                               .codes = ohm_device_codes(&y->g, &y->hardware)};
     if (y->stage == MEASURE_MAX && counts_currents(y)) {
-        scratch s = carve(y, 0);
-        memset(s.histogram, 0, y->ranges * (size_t)bins_of(y) * sizeof *s.histogram);
+        y->backend->fill(y->pass.queue.device, (float *)(void *)s.histogram, 0.0f,
+                         y->ranges * (size_t)bins_of(y));
         y->stage = MEASURE_COUNT;
         return OHM_OK;
     }
     if (y->stage == MEASURE_COUNT)
-        OHM_TRY(cut_to_percentile(y));
-    for (size_t i = 0; i < y->ranges; i++) {
-        double full = y->range[i], old = (double)lsb[i] * codes;
-        if (range->kind == OHM_ADC_RUNNING && *batches > 0.0f)
-            full = range->value * old + (1.0 - range->value) * full;
-        else if (range->kind == OHM_ADC_CALIBRATED &&
-                 *batches > 0.0f) /* mean of percentiles, largest of maxima */
-            full = counts_currents(y) ? old + (full - old) / (*batches + 1.0) : fmax(old, full);
-        lsb[i] = full > 0.0 ? (float)(full / codes) : 1.0f;
-    }
-    *batches += 1.0f;
+        OHM_TRY(cut_to_percentile(y, &s));
+    y->backend->update_lsb(y->pass.queue.device, y->pass.persistent + LSB_FIRST,
+                           y->pass.persistent + ADC_BATCHES, y->now.range, y->ranges, &rule);
+    y->known = 1;
     y->stage = MEASURE_NOT;
     return OHM_OK;
 }
 
 /* ---- Lines 13-17: read, rescale -------------------------------------------------------------- */
 
+static ohm_scales scales_of(const ohm_noisy *y, const scratch *s)
+{
+    int each_row = x_rule(y).each_row;
+    return (ohm_scales){.x_scale = each_row ? s->row_scale : y->now.x_scale,
+                        .x_scale_rows = each_row,
+                        .w_scale = y->now.w_scale,
+                        .column_scale = y->pass.column_scale,
+                        .codes = y->codes};
+}
+
 static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s, word_lines x,
                              int m, uint64_t first_row)
 {
-    const float *column = y->pass.column_scale;
+    const ohm_scales scales = scales_of(y, s);
+    const ohm_chip_rescale rescale = {.x_scale = scales.x_scale,
+                                      .x_scale_rows = scales.x_scale_rows,
+                                      .w_scale = scales.w_scale,
+                                      .column_scale = scales.column_scale,
+                                      .bias = y->now.bias};
+    const int rescales = ohm_chip_simulator(y->chip)->rescales;
     OHM_TRY(program(y, s, x, m));
     ohm_infer_args args = {.x_u = x.u,
                            .m = m,
                            .ldx = x.ld,
                            .first_row = first_row,
-                           .moment = &y->pass.moment,
-                           .state = y->pass.state,
-                           .scratch = s->chip,
                            .sums = out,
-                           .lds = ldy};
-    OHM_TRY(infer(y, &args, "mvm"));
+                           .lds = ldy,
+                           .rescale = rescales ? &rescale : NULL};
+    OHM_TRY(infer(y, s, args, "mvm"));
+    if (rescales)
+        return OHM_OK;
     ohm_trace_kernel(y->pass.trace, "rescale");
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < m; i++) {
-        double x_scale = y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale;
-        float *row = out + (size_t)i * ldy;
-        for (int n = 0; n < y->n; n++)
-            row[n] =
-                (float)((double)row[n] * (x_scale * y->w_scale[n] * (column ? column[n] : 1.0f)) +
-                        y->bias[n]);
-    }
+    y->backend->rescale(y->pass.queue.device, out, (size_t)ldy, (size_t)m, (size_t)y->n, &scales,
+                        y->now.bias);
     ohm_trace_end(y->pass.trace);
     return OHM_OK;
 }
@@ -669,105 +618,82 @@ void ohm_noisy_end(ohm_noisy *y)
     y->pass.state = y->pass.scratch = NULL;
 }
 
-float ohm_noisy_x_full_scale(const ohm_noisy *y)
-{
-    return y->x_scale * (float)y->codes;
-}
-
 /* ---- Mode full ------------------------------------------------------------------------------- */
+
+/* One chunk: y = x wᵀ + b of these rows. */
+typedef struct {
+    const float *dy, *x; /* [m,n], [m,k] */
+    int lddy, ldx, m;
+    uint64_t first_row;
+} chunk;
 
 /* Gradients of the learned output scale and input range need the chip's answer again. */
 static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_range,
-                                  float *dcolumn_scale, const float *dy, int lddy, int m,
-                                  uint64_t first_row)
+                                  float *dcolumn_scale, const chunk *c)
 {
-    const float *column = y->pass.column_scale;
+    const ohm_scales scales = scales_of(y, s);
     ohm_infer_args args = {.x_u = s->codes,
-                           .m = m,
+                           .m = c->m,
                            .ldx = y->rows,
-                           .first_row = first_row,
-                           .moment = &y->pass.moment,
-                           .state = y->pass.state,
-                           .scratch = s->chip,
+                           .first_row = c->first_row,
                            .sums = s->dsums,
                            .lds = y->n};
-    OHM_TRY(infer(y, &args, "mvm"));
-    double dscale = 0.0;
-    for (int i = 0; i < m; i++)
-        for (int n = 0; n < y->n; n++) {
-            double part =
-                (double)dy[(size_t)i * lddy + n] * s->dsums[(size_t)i * y->n + n] * y->w_scale[n];
-            if (dcolumn_scale)
-                dcolumn_scale[n] +=
-                    (float)(part * (y->x_scale == 0.0f ? s->row_scale[i] : y->x_scale));
-            dscale += part * (column ? column[n] : 1.0f);
-        }
-    if (dx_range)
-        *dx_range += (float)(dscale / y->codes);
+    OHM_TRY(infer(y, s, args, "mvm"));
+    ohm_trace_kernel(y->pass.trace, "rescale_backward");
+    y->backend->scale_gradients(y->pass.queue.device, dx_range, dcolumn_scale, c->dy,
+                                (size_t)c->lddy, s->dsums, (size_t)c->m, (size_t)y->n, &scales,
+                                s->partial);
+    ohm_trace_end(y->pass.trace);
     return OHM_OK;
+}
+
+static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, int want_dx,
+                                int last)
+{
+    ohm_backward_args args = {.x_u = s->codes,
+                              .m = c->m,
+                              .ldx = y->rows,
+                              .first_row = c->first_row,
+                              .moment = &y->pass.moment,
+                              .state = y->now.chip,
+                              .scratch = s->chip,
+                              .dsums = s->dsums,
+                              .ldd = y->n,
+                              .dx = want_dx ? s->dcodes : NULL,
+                              .lddx = y->rows,
+                              .dw = s->dweights,
+                              .last = last,
+                              .queue = on_device(y) ? &y->pass.queue : NULL};
+    ohm_trace_kernel(y->pass.trace, "mvm_backward");
+    ohm_status status = ohm_chip_backward(y->chip, &args);
+    ohm_trace_end(y->pass.trace);
+    return status;
 }
 
 ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw, float *db,
                                    float *dx_range, float *dcolumn_scale, const float *dy, int lddy,
                                    const float *x, int ldx, int m, uint64_t first_row, int last)
 {
-    scratch s = carve(y, (size_t)m);
-    const float *column = y->pass.column_scale;
+    const scratch s = carve(y, (size_t)m);
+    const ohm_scales scales = scales_of(y, &s);
+    const chunk c = {dy, x, lddy, ldx, m, first_row};
+    const size_t rows = (size_t)m, n = (size_t)y->n, k = (size_t)y->k, ld = (size_t)y->rows;
+    ohm_device *device = y->pass.queue.device;
     OHM_TRY(encode(y, &s, x, ldx, m));
     if (dx_range || dcolumn_scale)
-        OHM_TRY(scale_gradients(y, &s, dx_range, dcolumn_scale, dy, lddy, m, first_row));
+        OHM_TRY(scale_gradients(y, &s, dx_range, dcolumn_scale, &c));
     ohm_trace_kernel(y->pass.trace, "rescale_backward");
-    for (int i = 0; i < m; i++) {
-        double x_scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale;
-        for (int n = 0; n < y->n; n++) {
-            float d = dy[(size_t)i * lddy + n];
-            if (db)
-                db[n] += d;
-            s.dsums[(size_t)i * y->n + n] =
-                (float)(d * x_scale * y->w_scale[n] * (column ? column[n] : 1.0f));
-        }
-    }
-    memset(s.dweights, 0, (size_t)y->n * y->rows * sizeof *s.dweights);
+    y->backend->rescale_backward(device, s.dsums, db, dy, (size_t)lddy, rows, n, &scales,
+                                 s.partial);
+    y->backend->fill(device, s.dweights, 0.0f, n * ld);
     ohm_trace_end(y->pass.trace);
-    ohm_backward_args args = {.x_u = s.codes,
-                              .m = m,
-                              .ldx = y->rows,
-                              .first_row = first_row,
-                              .moment = &y->pass.moment,
-                              .state = y->pass.state,
-                              .scratch = s.chip,
-                              .dsums = s.dsums,
-                              .ldd = y->n,
-                              .dx = dx || dx_range ? s.dcodes : NULL,
-                              .lddx = y->rows,
-                              .dw = s.dweights,
-                              .last = last};
-    ohm_trace_kernel(y->pass.trace, "mvm_backward");
-    ohm_status status = ohm_chip_backward(y->chip, &args);
-    ohm_trace_end(y->pass.trace);
-    OHM_TRY(status);
+    OHM_TRY(chip_backward(y, &s, &c, dx || dx_range, last));
     ohm_trace_kernel(y->pass.trace, "quantise_backward");
-    double drange = 0.0;
-    for (int i = 0; (dx || dx_range) && i < m; i++) {
-        float scale = y->x_scale == 0.0f ? s.row_scale[i] : y->x_scale,
-              full = scale * (float)y->codes;
-        for (int k = 0; k < y->k; k++) {
-            float value = x[(size_t)i * ldx + k], d = s.dcodes[(size_t)i * y->rows + k] / scale;
-            int inside = fabsf(value) <= full;
-            if (dx)
-                dx[(size_t)i * lddx + k] = inside ? d : 0.0f;
-            if (inside) /* x_q = x/s, s = range/q: d x_q / d range = -x_q/range */
-                drange -= (double)d * value / full;
-        }
-    }
-    if (dx_range)
-        *dx_range += (float)drange;
-    for (int n = 0; last && n < y->n; n++)
-        for (int k = 0; k < y->k; k++) {
-            size_t at = (size_t)n * y->k + k;
-            if (fabsf(y->pass.w[at]) <= y->w_scale[n] * (float)y->codes)
-                dw[at] += s.dweights[(size_t)n * y->rows + k] / y->w_scale[n];
-        }
+    if (dx || dx_range)
+        y->backend->drive_backward(device, dx, (size_t)lddx, dx_range, s.dcodes, ld, x, (size_t)ldx,
+                                   rows, k, &scales, s.partial);
+    if (last)
+        y->backend->weight_backward(device, dw, s.dweights, ld, y->pass.w, n, k, &scales);
     ohm_trace_end(y->pass.trace);
     return OHM_OK;
 }

@@ -1,6 +1,10 @@
 /* The noisy matrix layer: Algorithm 1, lines 1-17, for y = x wᵀ + b with x [M,K], w [N,K].
  * Linear layers call it with their input, convolutions with chunks of patches. It owns the chip of
- * one layer and the layer's ranges (input, ADC); conductances live in memory that the caller plans.
+ * one layer; ranges and conductances live in memory that the caller plans.
+ *
+ * Every array below is in the backend's memory (host/backend.h), and everything that follows from data
+ * stays there. On a device the calls queue their work: what is wrong with the data is noted in
+ * *queue.fault, which ohm_chip_fault puts in words; on the CPU the call itself fails.
  *
  * One forward pass:  begin (ranges; the chip is programmed with the first rows)
  *                    -> while (ohm_noisy_wants_measure) { measure_rows for every chunk; measured }
@@ -11,6 +15,7 @@
 #ifndef OHM_HOST_NOISY_H
 #define OHM_HOST_NOISY_H
 
+#include "host/backend.h"
 #include "host/chip.h"
 #include "host/trace.h"
 
@@ -28,12 +33,15 @@ typedef struct {
     int recomputing;          /* 1: repeats a pass of this moment and input, whose ranges stand: none moves */
     int calibrating;          /* 1: calibrated ranges and the learned range's start are being gathered */
     int want_gradient;        /* mode full */
+    float *persistent;        /* [ohm_noisy_persistent_count] zero at first: what a checkpoint keeps of the ranges */
     void *state;              /* ohm_noisy_state_bytes */
     void *scratch;            /* ohm_noisy_scratch_bytes */
+    ohm_chip_queue queue;     /* of a device; the CPU: zero */
     ohm_trace *trace;         /* or NULL */
 } ohm_noisy_pass;
 
-ohm_status ohm_noisy_create(ohm_noisy **noisy, const ohm_hardware *hardware, int k, int n, uint32_t layer);
+/* backend NULL: the CPU. It must outlive the layer. */
+ohm_status ohm_noisy_create(ohm_noisy **noisy, const ohm_backend *backend, const ohm_hardware *hardware, int k, int n, uint32_t layer);
 void ohm_noisy_destroy(ohm_noisy *noisy);
 /* Replaces hardware numbers that do not change shapes (noise level, time): evaluation sweeps. */
 ohm_status ohm_noisy_set_hardware(ohm_noisy *noisy, const ohm_hardware *hardware);
@@ -51,7 +59,7 @@ ohm_status ohm_noisy_rows(ohm_noisy *noisy, float *y, int ldy, const float *x, i
 /* 1: x has one scale, and the calls below give what those above give for the rows' own x. */
 int ohm_noisy_takes_codes(const ohm_noisy *noisy);
 /* Drive codes [x_count] of the pass's x, and that of x = 0, for pixels outside an image. */
-ohm_status ohm_noisy_quantise(const ohm_noisy *noisy, uint8_t *codes, uint8_t *zero);
+ohm_status ohm_noisy_quantise(ohm_noisy *noisy, uint8_t *codes, uint8_t *zero);
 /* codes [m,k], row stride ldc. */
 ohm_status ohm_noisy_measure_codes(ohm_noisy *noisy, const uint8_t *codes, int ldc, int m, uint64_t first_row);
 ohm_status ohm_noisy_code_rows(ohm_noisy *noisy, float *y, int ldy, const uint8_t *codes, int ldc, int m, uint64_t first_row);
@@ -61,9 +69,9 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *noisy, float *dx, int lddx, float 
                                    const float *dy, int lddy, const float *x, int ldx, int m, uint64_t first_row, int last);
 void ohm_noisy_end(ohm_noisy *noisy);
 
-/* What a checkpoint keeps of the layer's ranges (x range, ADC ranges, calibration counters): a flat float array owned by noisy. */
-float *ohm_noisy_persistent(ohm_noisy *noisy, size_t *count);
-/* The full scale of x in use (after begin). */
-float ohm_noisy_x_full_scale(const ohm_noisy *noisy);
+/* The persistent floats: x full scale, batches it has seen, batches the ADC ranges have seen, LSB [planes][slices][n or 1]. */
+size_t ohm_noisy_persistent_count(const ohm_noisy *noisy);
+/* A device's were written from the host, which has them here: what the host does next depends on them. */
+void ohm_noisy_loaded(ohm_noisy *noisy, const float *persistent);
 
 #endif

@@ -103,7 +103,7 @@ extern "C" ohm_cuda_status ohm_scales_cuda(float *scale, const float *full, size
 struct codes_job {
     uint8_t *out;
     const float *x, *scale;
-    int *negative; /* drive bytes: set where an unsigned code would be below zero */
+    uint32_t *flags, flag; /* drive bytes: or-ed where an unsigned code would be below zero */
     size_t rows, cols, ldout, ldx;
     int per_row, encoding;
     float qmax;
@@ -150,7 +150,7 @@ template <bool drive, bool four> static __global__ void codes_of(codes_job job)
             out[k] = byte_of<drive>(job, __ldg(x + k), scale, &seen);
     }
     if (drive && job.encoding == OHM_DRIVE_UNSIGNED && seen)
-        atomicOr(job.negative, 1);
+        atomicOr(job.flags, job.flag);
 }
 
 static ohm_cuda_status launch_codes(codes_job job, bool drive, ohm_cuda_stream s)
@@ -173,19 +173,19 @@ extern "C" ohm_cuda_status ohm_quantise_cuda(int8_t *q, size_t ldq, const float 
                                              size_t cols, size_t ldx, const float *scale,
                                              int per_row, int qmax, ohm_cuda_stream s)
 {
-    const codes_job job = {reinterpret_cast<uint8_t *>(q), x,   scale,   nullptr, rows, cols, ldq,
-                           ldx,                            per_row, 0, static_cast<float>(qmax), 0};
+    const codes_job job = {reinterpret_cast<uint8_t *>(q), x,   scale,   nullptr, 0, rows, cols,
+                           ldq, ldx, per_row, 0, static_cast<float>(qmax), 0};
     return launch_codes(job, false, s);
 }
 
-extern "C" ohm_cuda_status ohm_quantise_drive_cuda(uint8_t *u, size_t ldu, int *negative,
-                                                   const float *x, size_t rows, size_t cols,
-                                                   size_t ldx, const float *scale, int per_row,
-                                                   int qmax, ohm_drive encoding, int bits,
-                                                   ohm_cuda_stream s)
+extern "C" ohm_cuda_status ohm_quantise_drive_cuda(uint8_t *u, size_t ldu, uint32_t *flags,
+                                                   uint32_t flag, const float *x, size_t rows,
+                                                   size_t cols, size_t ldx, const float *scale,
+                                                   int per_row, int qmax, ohm_drive encoding,
+                                                   int bits, ohm_cuda_stream s)
 {
-    const codes_job job = {u,       x,        scale, negative, rows, cols, ldu, ldx,
-                           per_row, encoding, static_cast<float>(qmax),
+    const codes_job job = {u, x, scale, flags, flag, rows, cols, ldu, ldx, per_row, encoding,
+                           static_cast<float>(qmax),
                            static_cast<uint8_t>(1u << (bits - 1))};
     return launch_codes(job, true, s);
 }

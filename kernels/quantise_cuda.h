@@ -20,12 +20,11 @@ ohm_cuda_status ohm_scales_cuda(float *scale, const float *full, size_t n, int c
 ohm_cuda_status ohm_quantise_cuda(int8_t *q, size_t ldq, const float *x, size_t rows, size_t cols,
                                   size_t ldx, const float *scale, int per_row, int qmax,
                                   ohm_cuda_stream s);
-/* As ohm_quantise_drive; *negative, which the caller zeroes, becomes 1 where the encoding is unsigned
- * and some code is negative. */
-ohm_cuda_status ohm_quantise_drive_cuda(uint8_t *u, size_t ldu, int *negative, const float *x,
-                                        size_t rows, size_t cols, size_t ldx, const float *scale,
-                                        int per_row, int qmax, ohm_drive encoding, int bits,
-                                        ohm_cuda_stream s);
+/* As ohm_quantise_drive; where the encoding is unsigned and some code is negative, *flags |= flag. */
+ohm_cuda_status ohm_quantise_drive_cuda(uint8_t *u, size_t ldu, uint32_t *flags, uint32_t flag,
+                                        const float *x, size_t rows, size_t cols, size_t ldx,
+                                        const float *scale, int per_row, int qmax,
+                                        ohm_drive encoding, int bits, ohm_cuda_stream s);
 /* As ohm_weight_split: levels [slice][sign][k][n] of q [n][k]. */
 ohm_cuda_status ohm_weight_split_cuda(uint8_t *levels, const int8_t *q, size_t n, size_t k,
                                       ohm_cells encoding, int cell_bits, int bits,

@@ -317,7 +317,7 @@ typedef struct {
     float *x, *scale, *most;
     int8_t *q;
     uint8_t *levels;
-    int *negative;
+    uint32_t *flags;
 } matrix;
 
 static ohm_cuda_status absmax(const void *context)
@@ -333,7 +333,7 @@ static ohm_cuda_status quantise(const void *context)
 static ohm_cuda_status drive(const void *context)
 {
     const matrix *m = context;
-    return ohm_quantise_drive_cuda((uint8_t *)m->q, COLS, m->negative, m->x, m->rows, COLS, COLS,
+    return ohm_quantise_drive_cuda((uint8_t *)m->q, COLS, m->flags, 1, m->x, m->rows, COLS, COLS,
                                    m->scale, 0, 127, OHM_DRIVE_SIGN_MAGNITUDE, BITS, bench.s);
 }
 static ohm_cuda_status split(const void *context)
@@ -368,10 +368,10 @@ static int measure_quantise(void)
     m.most = device_memory(sizeof *m.most);
     m.q = device_memory(n);
     m.levels = device_memory(2 * n);
-    m.negative = device_memory(sizeof *m.negative);
-    if (!m.x || !m.scale || !m.most || !m.q || !m.levels || !m.negative)
+    m.flags = device_memory(sizeof *m.flags);
+    if (!m.x || !m.scale || !m.most || !m.q || !m.levels || !m.flags)
         return device_no_memory("quantise");
-    TRY(ohm_cuda_fill(m.negative, 0, sizeof *m.negative, bench.s));
+    TRY(ohm_cuda_fill(m.flags, 0, sizeof *m.flags, bench.s));
     TRY(quantise(&m));
     if (!device_fetch(got, m.q, sizeof got))
         return 0;

@@ -54,7 +54,7 @@ static ohm_status make(work *w, const variant *v, int m, int k, int n, ohm_chip_
     for (char *word = strtok_r(settings, " ", &save); word; word = strtok_r(NULL, " ", &save))
         OHM_TRY(ohm_hardware_set(&hardware, word));
     OHM_TRY(ohm_hardware_check(&hardware));
-    OHM_TRY(ohm_chip_create(&w->chip, &hardware, k, n, 0));
+    OHM_TRY(ohm_chip_create(&w->chip, NULL, &hardware, k, n, 0));
     size_t cells = (size_t)k * n;
     uint8_t *levels = malloc(2 * cells), *codes = malloc((size_t)m * k);
     float *lsb = malloc(sizeof *lsb), *sums = malloc((size_t)m * n * sizeof *sums);

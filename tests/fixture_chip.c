@@ -79,16 +79,19 @@ void fixture_forward(fixture_layer *layer, const fixture_run *run)
     ohm_noisy *noisy;
     int chunk = run->chunk ? run->chunk : layer->m;
     fixture_hardware(&hardware, run->settings);
-    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, layer->k, layer->n, 3));
-    size_t state = ohm_noisy_state_bytes(noisy, 0),
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, layer->k, layer->n, 3));
+    size_t kept = ohm_noisy_persistent_count(noisy) * sizeof(float),
+           state = ohm_noisy_state_bytes(noisy, 0),
            scratch = ohm_noisy_scratch_bytes(noisy, chunk, 0);
     ohm_noisy_pass pass = {.w = layer->w,
                            .bias = layer->bias,
                            .x = layer->x,
                            .x_count = (size_t)layer->m * layer->k,
                            .moment = run->moment,
+                           .persistent = guarded(kept),
                            .state = guarded(state),
                            .scratch = guarded(scratch)};
+    memset(pass.persistent, 0, kept);
     for (int i = 0; i <= run->calibrate; i++) {
         pass.calibrating = i < run->calibrate;
         OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
@@ -108,8 +111,10 @@ void fixture_forward(fixture_layer *layer, const fixture_run *run)
         }
         ohm_noisy_end(noisy);
     }
+    check_guard(pass.persistent, kept);
     check_guard(pass.state, state);
     check_guard(pass.scratch, scratch);
+    free(pass.persistent);
     free(pass.state);
     free(pass.scratch);
     ohm_noisy_destroy(noisy);

@@ -70,22 +70,22 @@ void physics_open(physics_session *s, const char *settings, int m, int k, int n)
 
 void physics_open_chip(physics_session *s, const ohm_hardware *hardware, int m, int k, int n)
 {
-    size_t count;
     memset(s, 0, sizeof *s);
     fixture_layer_make(&s->layer, m, k, n);
     s->hardware = *hardware;
-    OHM_OK_OR_FAIL(ohm_noisy_create(&s->noisy, &s->hardware, k, n, 3));
+    OHM_OK_OR_FAIL(ohm_noisy_create(&s->noisy, NULL, &s->hardware, k, n, 3));
+    size_t count = ohm_noisy_persistent_count(s->noisy);
+    s->pass.persistent = calloc(count, sizeof(float));
     s->pass.state = malloc(ohm_noisy_state_bytes(s->noisy, 0));
     s->pass.scratch = malloc(ohm_noisy_scratch_bytes(s->noisy, m, 0));
-    ck_assert(s->pass.state && s->pass.scratch);
+    ck_assert(s->pass.persistent && s->pass.state && s->pass.scratch);
     s->pass.moment = (ohm_chip_moment){.seed = 5, .chip = 1, .time_s = s->hardware.retention.time_s};
-    float *kept = ohm_noisy_persistent(s->noisy, &count);
     ohm_chip_shape shape;
     ohm_device_shape(&shape, &s->hardware, k, n, 3);
     s->planes = shape.planes;
     s->slices = shape.slices;
     size_t ranges = (size_t)shape.planes * (size_t)shape.slices * (s->hardware.adc.granularity == OHM_ADC_PER_COLUMN ? (size_t)n : 1);
-    s->lsb = kept + (count - ranges); /* the ranges stand last */
+    s->lsb = s->pass.persistent + (count - ranges); /* the ranges stand last */
 }
 
 void physics_pass(physics_session *s)
@@ -108,6 +108,7 @@ void physics_pass(physics_session *s)
 void physics_close(physics_session *s)
 {
     ohm_noisy_destroy(s->noisy);
+    free(s->pass.persistent);
     free(s->pass.state);
     free(s->pass.scratch);
     fixture_layer_free(&s->layer);

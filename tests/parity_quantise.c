@@ -77,26 +77,26 @@ OHM_PARITY_ALONE(quantise_cuda, codes_and_drive_bytes)
             const int per_row = variant & 1, encoding = variant / 2 % 4, plain = variant >= 8;
             const size_t ldq = variant % 3 ? LD : LD + 5, n = ROWS * (LD + 5);
             int8_t got[ROWS * (LD + 5)], expected[ROWS * (LD + 5)];
-            int negative = 0, expected_negative = 0, *dnegative = parity_alloc(sizeof negative);
+            uint32_t flags = 1, expected_flags = 1, *dflags = parity_upload(&flags, sizeof flags);
             int8_t *dq = parity_alloc(n);
             memset(expected, 0x55, n);
             PARITY_TRY(ohm_cuda_fill(dq, 0x55, n, parity_stream()));
-            PARITY_TRY(ohm_cuda_fill(dnegative, 0, sizeof negative, parity_stream()));
             if (plain) {
                 ohm_quantise(expected, ldq, x, ROWS, cols[c], LD, scale, per_row, 127);
                 PARITY_TRY(ohm_quantise_cuda(dq, ldq, dx, ROWS, cols[c], LD, dscale, per_row, 127,
                                              parity_stream()));
             } else {
-                expected_negative = ohm_quantise_drive((uint8_t *)expected, ldq, x, ROWS, cols[c],
-                                                       LD, scale, per_row, 7, encoding, 4);
-                PARITY_TRY(ohm_quantise_drive_cuda((uint8_t *)dq, ldq, dnegative, dx, ROWS, cols[c],
+                if (ohm_quantise_drive((uint8_t *)expected, ldq, x, ROWS, cols[c], LD, scale,
+                                       per_row, 7, encoding, 4))
+                    expected_flags |= 4;
+                PARITY_TRY(ohm_quantise_drive_cuda((uint8_t *)dq, ldq, dflags, 4, dx, ROWS, cols[c],
                                                    LD, dscale, per_row, 7, encoding, 4,
                                                    parity_stream()));
             }
             PARITY_TRY(parity_fetch(got, dq, n));
-            PARITY_TRY(parity_fetch(&negative, dnegative, sizeof negative));
+            PARITY_TRY(parity_fetch(&flags, dflags, sizeof flags));
             PARITY_CHECK(ohm_compare_bits(got, expected, n));
-            PARITY_CHECK(ohm_compare_bits(&negative, &expected_negative, 1));
+            PARITY_CHECK(ohm_compare_bits(&flags, &expected_flags, 1));
         }
     return parity_pass();
 }

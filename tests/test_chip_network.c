@@ -299,11 +299,12 @@ OHM_TEST(chip_network, a_read_without_solution_names_its_tile)
     fixture_layer_make(&layer, M, K, N);
     for (int i = 0; i < M * K; i++)
         layer.x[i] = i % K == 11 ? -1.0f : i % K > 7 && i % K < 16 ? 1.0f : 0.1f;
-    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, K, N, 3));
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, K, N, 3));
     ohm_noisy_pass pass = {.w = layer.w,
                            .bias = layer.bias,
                            .x = layer.x,
                            .x_count = M * K,
+                           .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
                            .state = malloc(ohm_noisy_state_bytes(noisy, 0)),
                            .scratch = malloc(ohm_noisy_scratch_bytes(noisy, M, 0))};
     OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
@@ -313,6 +314,7 @@ OHM_TEST(chip_network, a_read_without_solution_names_its_tile)
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "cubic"));
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "set cell.iv to sinh"));
     ohm_noisy_end(noisy);
+    free(pass.persistent);
     free(pass.state);
     free(pass.scratch);
     ohm_noisy_destroy(noisy);

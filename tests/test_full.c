@@ -330,12 +330,13 @@ static void layer_gradient(float *dw, const char *settings)
     fixture_hardware(&hardware, settings);
     fixture_layer_make(&layer, M, K, N);
     fixture_reals(dy, M * N, 12);
-    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, K, N, 3));
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, K, N, 3));
     ohm_noisy_pass pass = {.w = layer.w,
                            .bias = layer.bias,
                            .x = layer.x,
                            .x_count = M * K,
                            .want_gradient = 1,
+                           .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
                            .state = ohm_guard_alloc(ohm_noisy_state_bytes(noisy, 1), 1),
                            .scratch = ohm_guard_alloc(ohm_noisy_scratch_bytes(noisy, M, 1), 1)};
     OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
@@ -346,6 +347,7 @@ static void layer_gradient(float *dw, const char *settings)
     ohm_noisy_end(noisy);
     OHM_ASSERT(ohm_compare_guards(pass.state));
     OHM_ASSERT(ohm_compare_guards(pass.scratch));
+    free(pass.persistent);
     ohm_guard_free(pass.state);
     ohm_guard_free(pass.scratch);
     ohm_noisy_destroy(noisy);

@@ -76,14 +76,16 @@ OHM_TEST(noisy, refuses_nan_and_infinity)
         float x[8] = {1, 2, 3, 4, 5, 6, 7, 8}, w[8] = {1, 2, 3, 4, 5, 6, 7, 8};
         (i < 2 ? x : w)[3] = bad[i % 2];
         fixture_hardware(&hardware, "adc.bits=0");
-        OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, 4, 2, 0));
+        OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, 4, 2, 0));
         ohm_noisy_pass pass = {.w = w,
                                .x = x,
                                .x_count = 8,
-                               .state = malloc(ohm_noisy_state_bytes(noisy, 0)),
+                               .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
+                           .state = malloc(ohm_noisy_state_bytes(noisy, 0)),
                                .scratch = malloc(ohm_noisy_scratch_bytes(noisy, 2, 0))};
         ck_assert_int_eq(ohm_noisy_begin(noisy, &pass), OHM_ERR_DATA);
         ck_assert_ptr_nonnull(strstr(ohm_error_text(), "NaN or infinity"));
+        free(pass.persistent);
         free(pass.state);
         free(pass.scratch);
         ohm_noisy_destroy(noisy);
@@ -103,13 +105,14 @@ static ohm_status forward_by(const char *settings, int by_codes, const float *x,
     uint8_t codes[CODE_ROWS * CODE_K], zero = 0;
     fixture_hardware(&hardware, settings);
     fixture_reals(w, CODE_N * CODE_K, 5);
-    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, &hardware, CODE_K, CODE_N, 0));
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, CODE_K, CODE_N, 0));
     ck_assert_int_eq(ohm_noisy_takes_codes(noisy), 1);
     ohm_noisy_pass pass = {.w = w,
                            .bias = bias,
                            .x = x,
                            .x_count = CODE_ROWS * CODE_K,
                            .moment = {.seed = 2, .step = 1},
+                           .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
                            .state = malloc(ohm_noisy_state_bytes(noisy, 0)),
                            .scratch = malloc(ohm_noisy_scratch_bytes(noisy, CODE_ROWS, 0))};
     OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
@@ -123,6 +126,7 @@ static ohm_status forward_by(const char *settings, int by_codes, const float *x,
     if (status == OHM_OK)
         status = by_codes ? ohm_noisy_code_rows(noisy, y, CODE_N, codes, CODE_K, CODE_ROWS, 0)
                           : ohm_noisy_rows(noisy, y, CODE_N, x, CODE_K, CODE_ROWS, 0);
+    free(pass.persistent);
     free(pass.state);
     free(pass.scratch);
     ohm_noisy_destroy(noisy);

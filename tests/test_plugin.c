@@ -39,8 +39,9 @@ static const char *hardware_file(char *path, const char *text)
 static ohm_status forward(fixture_layer *l, const ohm_hardware *hardware, const ohm_chip_moment *moment, int chunk)
 {
     ohm_noisy *noisy;
-    OHM_TRY(ohm_noisy_create(&noisy, hardware, l->k, l->n, 4));
+    OHM_TRY(ohm_noisy_create(&noisy, NULL, hardware, l->k, l->n, 4));
     ohm_noisy_pass pass = {.w = l->w, .bias = l->bias, .x = l->x, .x_count = (size_t)l->m * l->k, .moment = *moment};
+    pass.persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float));
     pass.state = malloc(ohm_noisy_state_bytes(noisy, 0));
     pass.scratch = malloc(ohm_noisy_scratch_bytes(noisy, chunk, 0));
     ck_assert(pass.state && pass.scratch);
@@ -49,6 +50,7 @@ static ohm_status forward(fixture_layer *l, const ohm_hardware *hardware, const 
     for (int row = 0; status == OHM_OK && row < l->m; row += chunk)
         status = ohm_noisy_rows(noisy, l->y + (size_t)row * l->n, l->n, l->x + (size_t)row * l->k, l->k, l->m - row < chunk ? l->m - row : chunk,
                                 (uint64_t)row);
+    free(pass.persistent);
     free(pass.state);
     free(pass.scratch);
     ohm_noisy_destroy(noisy);
@@ -184,7 +186,7 @@ static void refuse(const char *yaml, const char *expected)
     ohm_noisy *noisy = NULL;
     ohm_status status = ohm_hardware_read(hardware, hardware_file(path, yaml));
     if (status == OHM_OK)
-        status = ohm_noisy_create(&noisy, hardware, 3, 2, 0);
+        status = ohm_noisy_create(&noisy, NULL, hardware, 3, 2, 0);
     expect_line(status, expected);
     ck_assert_ptr_null(noisy);
     free(hardware);
@@ -230,13 +232,14 @@ OHM_TEST(plugin, mode_full_is_refused)
     ohm_noisy *noisy;
     float x[3] = {1, 2, 3}, w[6] = {1, 2, 3, 4, 5, 6}, dy[2] = {1, 1}, dw[6] = {0};
     OHM_OK_OR_FAIL(ohm_hardware_read(hardware, hardware_file(path, "simulator: ohmic.so\n")));
-    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, hardware, 3, 2, 0));
-    ohm_noisy_pass pass = {.w = w, .x = x, .x_count = 3, .want_gradient = 1, .state = malloc(ohm_noisy_state_bytes(noisy, 1)),
+    OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, hardware, 3, 2, 0));
+    ohm_noisy_pass pass = {.w = w, .x = x, .x_count = 3, .want_gradient = 1, .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)), .state = malloc(ohm_noisy_state_bytes(noisy, 1)),
                            .scratch = malloc(ohm_noisy_scratch_bytes(noisy, 1, 1))};
     ohm_status status = ohm_noisy_begin(noisy, &pass);
     if (status == OHM_OK)
         status = ohm_noisy_backward_rows(noisy, NULL, 3, dw, NULL, NULL, NULL, dy, 2, x, 3, 1, 0, 1);
     expect_line(status, "has no gradient: use train.mode nograd or detach");
+    free(pass.persistent);
     free(pass.state);
     free(pass.scratch);
     ohm_noisy_destroy(noisy);

@@ -201,17 +201,17 @@ static ohm_status run_pass(ohm_noisy *noisy, const operands *o, float *y,
     return OHM_OK;
 }
 
-/* At least one byte, so that NULL always means that there is no memory. */
+/* Zeroed; at least one byte, so that NULL always means that there is no memory. */
 static void *allocate(size_t bytes)
 {
-    return aligned_alloc(ALIGN, (bytes / ALIGN + 1) * ALIGN);
+    return calloc(bytes / ALIGN + 1, ALIGN);
 }
 
 static ohm_status run_layer(float *y, const operands *o, const ohm_hardware *hardware,
                             const arguments *a)
 {
     ohm_noisy *noisy;
-    OHM_TRY(ohm_noisy_create(&noisy, hardware, o->k, o->n, 0));
+    OHM_TRY(ohm_noisy_create(&noisy, NULL, hardware, o->k, o->n, 0));
     float learned = 0; /* full scale of x, found while calibrating */
     ohm_noisy_pass pass = {
         .w = o->w.value,
@@ -222,13 +222,15 @@ static ohm_status run_layer(float *y, const operands *o, const ohm_hardware *har
         .moment = {(uint32_t)a->number.seed, (uint32_t)a->number.chip, 0, 1,
                    hardware->retention.time_s},
         .calibrating = 1,
+        .persistent = allocate(ohm_noisy_persistent_count(noisy) * sizeof *pass.persistent),
         .state = allocate(ohm_noisy_state_bytes(noisy, 0)),
         .scratch = allocate(ohm_noisy_scratch_bytes(noisy, CHUNK, 0)),
     };
     ohm_status status =
-        pass.state && pass.scratch
+        pass.persistent && pass.state && pass.scratch
             ? run_pass(noisy, o, y, &pass)
             : OHM_FAIL(OHM_ERR_MEMORY, "no memory for a chip of %d x %d", o->k, o->n);
+    free(pass.persistent);
     free(pass.scratch);
     free(pass.state);
     ohm_noisy_destroy(noisy);

@@ -1,0 +1,225 @@
+/* Ranges of a noisy layer on the CPU. */
+#include "kernels/ranges_math.h"
+
+#include <string.h>
+
+enum { QUANTISE_ROWS = 64, QUANTISE_CHUNK = 1 << 14, COLUMNS = 64, SERIAL = 1 << 14 };
+
+static size_t part(size_t n, size_t at, size_t block)
+{
+    return n - at < block ? n - at : block;
+}
+
+/* ---- scales -------------------------------------------------------------------------------- */
+
+void ohm_input_scale_cpu(float *scale, float *kept, float *learned, uint32_t *fault, const float *x,
+                         size_t count, const ohm_scale_rule *rule, ohm_selection *selection)
+{
+    (void)selection;
+    float most = ohm_absmax(x, count), percentile = 0.0f;
+    if (!ohm_range_is_finite(most)) {
+        *fault |= OHM_FAULT_INPUT;
+        return;
+    }
+    if (rule->kind == OHM_SCALE_PERCENTILE && !rule->each_row)
+        percentile = ohm_abs_percentile(x, count, rule->value);
+    float full = ohm_full_scale(kept, learned, rule, most, percentile);
+    *scale = rule->each_row ? 0.0f : ohm_scale_of(full, rule->codes);
+}
+
+void ohm_row_scales_cpu(float *scale, const float *x, size_t rows, size_t cols, size_t ldx,
+                        const ohm_scale_rule *rule)
+{
+    if (rule->kind == OHM_SCALE_ABSMAX)
+        ohm_absmax_rows(scale, x, rows, cols, ldx);
+    else
+        for (size_t i = 0; i < rows; i++)
+            scale[i] = ohm_abs_percentile(x + i * ldx, cols, rule->value);
+    for (size_t i = 0; i < rows; i++)
+        scale[i] = ohm_scale_of(scale[i], rule->codes);
+}
+
+void ohm_weight_scales_cpu(float *scale, uint32_t *fault, const float *w, size_t n, size_t k,
+                           const ohm_scale_rule *rule, ohm_selection *selection)
+{
+    (void)selection;
+    float full = ohm_absmax(w, n * k);
+    if (!ohm_range_is_finite(full)) {
+        *fault |= OHM_FAULT_WEIGHT;
+        return;
+    }
+    if (rule->each_row) {
+        ohm_row_scales_cpu(scale, w, n, k, k, rule);
+        return;
+    }
+    if (rule->kind == OHM_SCALE_NUMBER)
+        full = (float)rule->value;
+    else if (rule->kind == OHM_SCALE_PERCENTILE)
+        full = ohm_abs_percentile(w, n * k, rule->value);
+    for (size_t i = 0; i < n; i++)
+        scale[i] = ohm_scale_of(full, rule->codes);
+}
+
+/* ---- codes --------------------------------------------------------------------------------- */
+
+void ohm_weight_levels_cpu(uint8_t *levels, int8_t *codes, float *digital, int32_t *bias_codes,
+                           const ohm_weight_job *job)
+{
+    const size_t n = (size_t)job->n, k = (size_t)job->k, rows = (size_t)job->rows;
+    ohm_quantise(codes, rows, job->w, n, k, k, job->w_scale, 1, job->codes);
+    for (int i = 0; i < job->n; i++)
+        ohm_place_bias(codes, digital, bias_codes, job, i);
+    ohm_weight_split(levels, codes, n, rows, (ohm_cells)job->cells, job->cell_bits, job->bits);
+}
+
+void ohm_drive_codes_cpu(uint8_t *u, size_t ldu, uint32_t *fault, const float *x, size_t rows,
+                         size_t cols, size_t ldx, const float *scale, int per_row, int qmax,
+                         ohm_drive encoding, int bits)
+{
+    int negative = 0;
+    size_t chunk = QUANTISE_ROWS;
+    if (!per_row && ldu == cols && ldx == cols) { /* one long column */
+        rows *= cols;
+        cols = ldu = ldx = 1;
+        chunk = QUANTISE_CHUNK;
+    }
+#pragma omp parallel for schedule(static) reduction(| : negative)
+    for (size_t at = 0; at < rows; at += chunk) {
+        size_t some = part(rows, at, chunk);
+        if (cols == 1 && !per_row)
+            negative |= ohm_quantise_drive(u + at, some, x + at, 1, some, some, scale, 0, qmax,
+                                           encoding, bits);
+        else
+            negative |=
+                ohm_quantise_drive(u + at * ldu, ldu, x + at * ldx, some, cols, ldx,
+                                   scale + (per_row ? at : 0), per_row, qmax, encoding, bits);
+    }
+    if (negative)
+        *fault |= OHM_FAULT_NEGATIVE;
+}
+
+void ohm_append_always_on_cpu(uint8_t *u, size_t ldu, const uint8_t *from, size_t ld_from,
+                              size_t rows, size_t cols, const ohm_always_on *always)
+{
+    for (size_t i = 0; i < rows; i++) {
+        if (from)
+            memcpy(u + i * ldu, from + i * ld_from, cols);
+        memcpy(u + i * ldu + cols, always->code, sizeof always->code);
+    }
+}
+
+/* ---- the ADC ------------------------------------------------------------------------------- */
+
+void ohm_cut_ranges_cpu(float *range, const uint32_t *histogram, size_t ranges, int bins,
+                        double percent)
+{
+    for (size_t i = 0; i < ranges; i++)
+        range[i] = ohm_cut_range(range[i], histogram + i * (size_t)bins, bins, percent);
+}
+
+void ohm_raise_ranges_cpu(float *range, const float *other, size_t ranges)
+{
+    for (size_t i = 0; i < ranges; i++)
+        range[i] = fmaxf(range[i], other[i]);
+}
+
+void ohm_update_lsb_cpu(float *lsb, float *batches, const float *range, size_t ranges,
+                        const ohm_lsb_rule *rule)
+{
+    for (size_t i = 0; i < ranges; i++)
+        lsb[i] = ohm_lsb_of(lsb[i], *batches, range[i], rule);
+    *batches += 1.0f;
+}
+
+/* ---- outputs ------------------------------------------------------------------------------- */
+
+void ohm_rescale_cpu(float *y, size_t ldy, size_t m, size_t n, const ohm_scales *scales,
+                     const float *bias)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < m; i++) {
+        const double x_scale = ohm_x_scale(scales, i);
+        float *row = y + i * ldy;
+        for (size_t c = 0; c < n; c++)
+            row[c] = ohm_rescaled(row[c], x_scale, scales, bias, c);
+    }
+}
+
+/* ---- mode full ----------------------------------------------------------------------------- */
+
+void ohm_rescale_backward_cpu(float *dsums, float *db, const float *dy, size_t lddy, size_t m,
+                              size_t n, const ohm_scales *scales, double *partial)
+{
+    (void)partial;
+#pragma omp parallel for schedule(static) if (m * n >= SERIAL)
+    for (size_t first = 0; first < n; first += COLUMNS)
+        for (size_t i = 0; i < m; i++) {
+            const double x_scale = ohm_x_scale(scales, i);
+            for (size_t c = first; c < first + part(n, first, COLUMNS); c++) {
+                float d = dy[i * lddy + c];
+                if (db)
+                    db[c] += d;
+                dsums[i * n + c] = ohm_sum_gradient(d, x_scale, scales, c);
+            }
+        }
+}
+
+void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy,
+                             const float *sums, size_t m, size_t n, const ohm_scales *scales,
+                             double *partial)
+{
+    (void)partial;
+    double total = 0.0;
+    for (size_t i = 0; i < m; i++)
+        for (size_t c = 0; c < n; c++) {
+            double share = (double)dy[i * lddy + c] * sums[i * n + c] * scales->w_scale[c];
+            if (dcolumn_scale)
+                dcolumn_scale[c] += (float)(share * ohm_x_scale(scales, i));
+            total += share * (scales->column_scale ? scales->column_scale[c] : 1.0f);
+        }
+    if (dx_range)
+        *dx_range += (float)(total / scales->codes);
+}
+
+size_t ohm_range_partials(size_t m, size_t n, size_t k)
+{
+    const size_t blocks = (m + OHM_RANGE_BLOCK - 1) / OHM_RANGE_BLOCK;
+    (void)k;
+    return m > 2 * blocks * n ? m : 2 * blocks * n;
+}
+
+void ohm_drive_backward_cpu(float *dx, size_t lddx, float *dx_range, const float *dcodes,
+                            size_t ldd, const float *x, size_t ldx, size_t m, size_t k,
+                            const ohm_scales *scales, double *partial)
+{
+#pragma omp parallel for schedule(static) if (m * k >= SERIAL)
+    for (size_t i = 0; i < m; i++) {
+        double total = 0.0;
+        float scale = scales->x_scale[scales->x_scale_rows ? i : 0];
+        for (size_t c = 0; c < k; c++) {
+            double share = 0.0;
+            float d = ohm_drive_gradient(&share, dcodes[i * ldd + c], x[i * ldx + c], scale,
+                                         scales->codes);
+            if (dx)
+                dx[i * lddx + c] = d;
+            total -= share;
+        }
+        if (dx_range)
+            partial[i] = total;
+    }
+    double total = 0.0;
+    for (size_t i = 0; dx_range && i < m; i++)
+        total += partial[i];
+    if (dx_range)
+        *dx_range += (float)total;
+}
+
+void ohm_weight_backward_cpu(float *dw, const float *dcodes, size_t ldd, const float *w, size_t n,
+                             size_t k, const ohm_scales *scales)
+{
+#pragma omp parallel for schedule(static) if (n * k >= SERIAL)
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < k; c++)
+            dw[r * k + c] += ohm_weight_gradient(dcodes[r * ldd + c], w[r * k + c],
+                                                 scales->w_scale[r], scales->codes);
+}
