@@ -5,13 +5,10 @@
  * f[k][j] stay where E was. */
 #include "kernels/irdrop_exact_cuda.h"
 
-#include "kernels/irdrop_circuit.h"
-#include "kernels/platform_cuda.h"
+#include "kernels/irdrop_cuda.cuh"
 
 enum {
-    PENDING = -1,     /* status of a tile that the march in registers leaves to the other kernel */
-    MARCH_MOST = 128, /* state of the march in registers */
-    SOLVE_ROWS = 32,  /* rows of n that a thread holds one column of */
+    SOLVE_ROWS = 32, /* rows of n that a thread holds one column of */
     GENERAL_THREADS = 256,
     GENERAL_ROWS = 8, /* rows x columns that a thread of the general kernel holds */
     GENERAL_COLUMNS = OHM_IRDROP_CUDA_MOST / GENERAL_THREADS,
@@ -20,8 +17,8 @@ enum {
 static const size_t GENERAL_BYTES = static_cast<size_t>(256)
                                     << 20; /* and most memory, unless one tile needs more */
 
-/* How far voltages may grow. The march in registers loses digits from a slope of about 6 on, where
- * the bound is cosh 6; limits of the other as in irdrop_exact_cpu.c. */
+/* How far voltages may grow. The march in registers, which follows word lines as it does bit lines, loses
+ * digits from a slope of about 6 on, where the bound is cosh 6; limits of the other as in irdrop_exact_cpu.c. */
 static const float MARCH_GROWTH = 150.0f;
 static const double GROWTH = 1e3, GROWTH_SENSED_TWICE = 10.0;
 static const float LEAST_PIVOT = 1e-30f;
@@ -36,44 +33,7 @@ struct solve_job {
     size_t each; /* scratch bytes of a tile, or of a block */
 };
 
-static __device__ __forceinline__ size_t cell_of(const ohm_circuit &c, int r, int i)
-{
-    return c.mirrored ? static_cast<size_t>(c.columns - 1 - i) * c.rows + (c.rows - 1 - r)
-                      : static_cast<size_t>(r) * c.columns + i;
-}
-
 /* ---- the march in registers -------------------------------------------------------------------- */
-
-/* p[c] = d[c]·a[0]···a[c]: what 1 V on bit line c drives into the row's source. a: shares of a node's
- * voltage that the ladder hands on. From the open end, in double; p holds the products beyond c on the way. */
-static __device__ void transfer_row(float *p, const float *g, const ohm_circuit &c, int r)
-{
-    double y = g[cell_of(c, r, c.columns - 1)], beyond = 1.0;
-    for (int i = c.columns - 1; i > 0; i--) {
-        const double share = 1.0 / (1.0 + c.word * y);
-        p[i] = static_cast<float>(beyond);
-        beyond *= share;
-        y = g[cell_of(c, r, i - 1)] + share * y;
-    }
-    p[0] = static_cast<float>(beyond);
-    const double all = beyond / (1.0 + c.source * y);
-    for (int i = 0; i < c.columns; i++)
-        p[i] = static_cast<float>(g[cell_of(c, r, i)] * (all / p[i]));
-}
-
-/* Bound of the growth on bit line i, the far side of every cell at 0; NaN where a cell is no conductance. */
-static __device__ float growth_of(const float *g, const ohm_circuit &c, int i)
-{
-    float k = 0.0f, u = 1.0f;
-    for (int r = 0; r < c.rows; r++) {
-        const float d = g[cell_of(c, r, i)];
-        if (!(d >= 0.0f) || !isfinite(d))
-            return NAN;
-        k = fmaf(d, u, k);
-        u = fmaf(static_cast<float>(c.bit), k, u);
-    }
-    return u;
-}
 
 /* What one right-hand side carries along a row. */
 struct march_state {
@@ -149,21 +109,23 @@ static __global__ void __launch_bounds__(N, N == 128 ? 3 : 1)
     float *out = job.g_eff + tile * cells,
           *p = reinterpret_cast<float *>(job.scratch + tile * job.each);
 
-    const float growth = j < n ? growth_of(g, c, j) : 1.0f;
-    const bool bad = __syncthreads_or(isnan(growth)) != 0,
-               steep = __syncthreads_or(growth > MARCH_GROWTH) != 0;
-    if (bad || steep) {
+    const float growth = j < n ? ohm_growth_of(g, c, j) : 1.0f;
+    bool steep = growth > MARCH_GROWTH;
+    if (__syncthreads_or(isnan(growth))) {
         if (j == 0)
-            job.status[tile] =
-                bad ? static_cast<int>(OHM_SOLVE_NOT_FINITE) : static_cast<int>(PENDING);
+            job.status[tile] = static_cast<int>(OHM_SOLVE_NOT_FINITE);
         return;
     }
     for (int r = j; r < c.rows; r += N)
-        transfer_row(p + static_cast<size_t>(r) * n, g, c, r);
+        steep |= ohm_transfer_row(p + static_cast<size_t>(r) * n, g, c, r).growth > MARCH_GROWTH;
+    if (__syncthreads_or(steep)) { /* p is whole */
+        if (j == 0)
+            job.status[tile] = static_cast<int>(OHM_MARCH_PENDING);
+        return;
+    }
     for (int i = 0; i < N; i++)
         b[i * N + j] = 0.0f;
-    rows[0][0][j] = j < n ? g[cell_of(c, 0, j)] : 0.0f;
-    __syncthreads(); /* p is whole */
+    rows[0][0][j] = j < n ? g[ohm_cell_cuda(c, 0, j)] : 0.0f;
     rows[0][1][j] = j < n && c.rows > 1 ? p[n + j] : 0.0f;
     __syncthreads();
 
@@ -173,14 +135,14 @@ static __global__ void __launch_bounds__(N, N == 128 ? 3 : 1)
         k[i] = 0.0f;
     for (int r = 0; r < c.rows; r++) {
         const float *d = rows[r & 1][0], *next = rows[r & 1][1];
-        const float further = j < n && r + 1 < c.rows ? g[cell_of(c, r + 1, j)] : 0.0f;
+        const float further = j < n && r + 1 < c.rows ? g[ohm_cell_cuda(c, r + 1, j)] : 0.0f;
         const float further_p =
             j < n && r + 2 < c.rows ? p[static_cast<size_t>(r + 2) * n + j] : 0.0f;
         const float bit = static_cast<float>(r + 1 < c.rows ? c.bit : c.terminal),
                     word = static_cast<float>(c.word);
         march_state state = {static_cast<float>(c.source) * source, source, next[j]};
         if (j < n)
-            out[cell_of(c, r, j)] = source; /* this row's conductances have been read */
+            out[ohm_cell_cuda(c, r, j)] = source; /* this row's conductances have been read */
         march_row<0>(state, k, b + j, d, next, j, word, bit);
         source = state.m;
         rows[(r + 1) & 1][0][j] = further;
@@ -202,7 +164,7 @@ static __global__ void __launch_bounds__(N, N == 128 ? 3 : 1)
         float x[SOLVE_ROWS];
 #pragma unroll
         for (int i = 0; i < SOLVE_ROWS; i++)
-            x[i] = j < n && first + i < c.rows ? out[cell_of(c, first + i, j)] : 0.0f;
+            x[i] = j < n && first + i < c.rows ? out[ohm_cell_cuda(c, first + i, j)] : 0.0f;
         for (int step = 0; step < n; step++, side ^= 1) {
             if (j == step) {
 #pragma unroll
@@ -218,7 +180,7 @@ static __global__ void __launch_bounds__(N, N == 128 ? 3 : 1)
 #pragma unroll
         for (int i = 0; i < SOLVE_ROWS; i++)
             if (j < n && first + i < c.rows) {
-                out[cell_of(c, first + i, j)] = x[i];
+                out[ohm_cell_cuda(c, first + i, j)] = x[i];
                 finite = finite && isfinite(x[i]);
             }
     }
@@ -426,7 +388,7 @@ static __device__ int solve_general(const general &m, const solve_job &job, cons
     const double limit = c.top > 0.0 ? GROWTH_SENSED_TWICE : GROWTH;
     bool bad = false;
     for (int i = tid; i < c.rows * n; i += threads) {
-        const float d = g[cell_of(c, i / n, i % n)];
+        const float d = g[ohm_cell_cuda(c, i / n, i % n)];
         bad = bad || !(d >= 0.0f) || !isfinite(d);
         m.g[i] = d;
     }
@@ -471,7 +433,7 @@ static __device__ int solve_general(const general &m, const solve_job &job, cons
     for (int i = tid; i < c.rows * n; i += threads) {
         const float value = m.source[static_cast<size_t>(i / n) * m.all + (m.all - n) + i % n];
         finite = finite && isfinite(value);
-        out[cell_of(c, i / n, i % n)] = value;
+        out[ohm_cell_cuda(c, i / n, i % n)] = value;
     }
     return __syncthreads_or(!finite) ? OHM_SOLVE_NOT_FINITE : OHM_SOLVE_OK;
 }
@@ -486,7 +448,7 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
     carve_general(&m, job.c, job.scratch + blockIdx.x * job.each);
     for (int tile = static_cast<int>(blockIdx.x); tile < job.tiles;
          tile += static_cast<int>(gridDim.x)) {
-        if (!job.everything && job.status[tile] != PENDING)
+        if (!job.everything && job.status[tile] != OHM_MARCH_PENDING)
             continue;
         int renormalised = 0;
         const int status = solve_general(m, job, job.g + tile * cells, job.g_eff + tile * cells,
@@ -501,11 +463,6 @@ static __global__ void __launch_bounds__(GENERAL_THREADS)
 
 /* ---- launches -------------------------------------------------------------------------------- */
 
-static bool marches(const ohm_circuit &c)
-{
-    return c.columns <= MARCH_MOST && c.top == 0.0 && c.far == 0.0;
-}
-
 static size_t march_bytes(const ohm_circuit &c)
 {
     return (static_cast<size_t>(c.rows) * c.columns * sizeof(float) + 255) / 256 * 256;
@@ -515,7 +472,7 @@ static int general_blocks(const ohm_circuit &c, int tiles)
 {
     const size_t fit = GENERAL_BYTES / carve_general(nullptr, c, nullptr);
     int blocks = fit < GENERAL_BLOCKS ? static_cast<int>(fit) : static_cast<int>(GENERAL_BLOCKS);
-    blocks = marches(c) && blocks > GENERAL_BLOCKS / 4 ? GENERAL_BLOCKS / 4 : blocks;
+    blocks = ohm_march_fits(c) && blocks > GENERAL_BLOCKS / 4 ? GENERAL_BLOCKS / 4 : blocks;
     blocks = blocks > 0 ? blocks : 1;
     return blocks < tiles ? blocks : tiles;
 }
@@ -523,7 +480,7 @@ static int general_blocks(const ohm_circuit &c, int tiles)
 extern "C" size_t ohm_irdrop_exact_cuda_bytes(const ohm_crosspoint *tile, int tiles)
 {
     const ohm_circuit c = ohm_circuit_of(tile);
-    return (marches(c) ? march_bytes(c) * tiles : 0) +
+    return (ohm_march_fits(c) ? march_bytes(c) * tiles : 0) +
            carve_general(nullptr, c, nullptr) * general_blocks(c, tiles);
 }
 
@@ -552,7 +509,7 @@ extern "C" ohm_cuda_status ohm_irdrop_exact_cuda(float *g_eff, const float *g, i
     job.renormalised = renormalised;
     job.tiles = tiles;
     job.scratch = static_cast<char *>(scratch);
-    job.everything = !marches(job.c);
+    job.everything = !ohm_march_fits(job.c);
     if (!job.everything) {
         job.each = march_bytes(job.c);
         const int n = job.c.columns;

@@ -97,8 +97,10 @@ OHM_PARITY(irdrop_cuda, gentle_and_steep)
 {
     static const wired_tiles tiles[] = {{37, 33, 2, 1e-3, 20.0, 10.0, 20.0, 10.0, 0, 0, 0},
                                         {20, 36, 3, 1e-3, 400.0, 300.0, 10.0, 5.0, 0, 0, 1},
-                                        {17, 19, 1, 1e-3, 200.0, 300.0, 10.0, 5.0, 1, 1, 1}};
-    for (int i = 0; i < 3; i++)
+                                        {17, 19, 1, 1e-3, 200.0, 300.0, 10.0, 5.0, 1, 1, 1},
+                                        /* word lines alone are steep */
+                                        {34, 34, 2, 1e-3, 300.0, 0.1, 0.0, 300.0, 0, 0, 0}};
+    for (int i = 0; i < 4; i++)
         PARITY_CHECK(solve(&tiles[i], i & 1));
     return parity_pass();
 }
