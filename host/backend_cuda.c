@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/backend.h"
+#include "host/backend_cuda.h"
 #include "kernels/activation.h"
 #include "kernels/batchnorm.h"
 #include "kernels/layers_cuda.h"
@@ -18,6 +19,7 @@ typedef struct {
 
 struct ohm_device {
     int index;
+    ohm_cuda_device about;
     ohm_cuda_stream stream;
     ohm_gemm_cuda gemm;
     ohm_cuda_graph graph;
@@ -75,6 +77,26 @@ static ohm_status check(ohm_device *device, ohm_cuda_status status)
 {
     note(device, status);
     return status_of(device);
+}
+
+ohm_cuda_stream ohm_backend_cuda_stream(ohm_device *device)
+{
+    return device->stream;
+}
+
+const ohm_cuda_device *ohm_backend_cuda_about(const ohm_device *device)
+{
+    return &device->about;
+}
+
+ohm_status ohm_backend_cuda_status(ohm_device *device)
+{
+    return status_of(device);
+}
+
+void ohm_backend_cuda_note(ohm_device *device, ohm_cuda_status status)
+{
+    note(device, status);
 }
 
 /* ---- the device ---------------------------------------------------------------------------- */
@@ -139,6 +161,7 @@ static ohm_status start(ohm_device *device)
 {
     void *reached;
     OHM_TRY(check(device, ohm_cuda_use(device->index)));
+    OHM_TRY(check(device, ohm_cuda_describe(&device->about, device->index)));
     OHM_TRY(check(device, ohm_cuda_stream_create(&device->stream)));
     OHM_TRY(check(device, ohm_gemm_handle_create(&device->gemm.handle)));
     device->gemm.stream = device->stream;

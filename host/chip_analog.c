@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/chip_analog_common.h"
 #include "host/chip_cells.h"
-#include "host/device.h"
+#include "kernels/calibrate.h"
 #include "kernels/mvm_backward.h"
 
-enum { CALIBRATION_ROWS = 16, KEEP_CELLS = 256, ALIGN = 64 };
+enum { KEEP_CELLS = 256 };
 
 typedef struct {
     ohm_chip_shape shape;
@@ -27,73 +28,28 @@ typedef struct {
     double johnson;
     ohm_chip_moment moment;
     int corrected; /* the offset correction of this programming has been read */
-    ohm_tiles tiles;
+    ohm_analog_arrays at;
     ohm_crossbar cells; /* separate reads */
-    ohm_cell_gradient gradient;
-    uint8_t *negative;  /* [k][n] */
-    double *correction; /* [n] encoding correction */
-    float *alpha;       /* [n] drift compensation */
-    float *
-        dsum_total; /* [n] gradient of the sums over the batch, for the correction's own gradient */
 } state;
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
-
-static void *take(char *base, size_t *used, size_t count, size_t size)
-{
-    void *at = base ? base + *used : NULL;
-    *used += (count * size + ALIGN - 1) / ALIGN * ALIGN;
-    return count ? at : NULL;
-}
 
 /* Places everything from base on (NULL: only counts). */
 static size_t layout(state *s, const analog *a, int gradient, char *base)
 {
     const ohm_geometry *g = &a->g;
     const ohm_hardware *hw = a->shape.hardware;
-    size_t used = (sizeof *s + ALIGN - 1) / ALIGN * ALIGN, k = (size_t)g->k, n = (size_t)g->n,
-           np = (size_t)ohm_packed_columns(g);
-    size_t slices = (size_t)g->slices, arrays = slices * (size_t)ohm_arrays(g),
-           tiles = (size_t)g->tiles, cts = (size_t)g->column_tiles;
-    size_t cells = (g->differential ? 2 : 1) * k * n, refs = g->differential ? 0 : slices * cts,
-           adcs = arrays * tiles * np;
-    int spread = hw->read.model != OHM_READ_NONE &&
-                 (hw->read.model != OHM_READ_CONSTANT || hw->ir_drop.model != OHM_IR_NONE);
-    int johnson = hw->temperature.johnson_bandwidth_hz > 0.0, fast = !a->separate;
-    int gain = hw->adc.gain_sigma > 0.0, offset = hw->adc.offset_sigma_lsb > 0.0;
-    int bent = hw->output.s_shape != 0.0 || hw->output.s_shape_sigma > 0.0;
-    ohm_tiles *w = &s->tiles;
-#define TAKE(count, type) take(base, &used, (count), sizeof(type))
-    w->w = TAKE(fast ? arrays * k * np : 0, float);
-    w->variance = TAKE(fast && spread ? arrays * k * np : 0, float);
-    w->johnson = TAKE(fast && johnson ? adcs : 0, float);
-    w->gain = TAKE(gain ? adcs : 0, float);
-    w->offset = TAKE(offset ? adcs : 0, float);
-    w->s_shape = TAKE(bent ? adcs : 0, float);
-    w->ref = TAKE(fast ? refs * k : 0, float);
-    w->ref_variance = TAKE(fast && spread ? refs * k : 0, float);
-    w->ref_johnson = TAKE(fast && johnson ? refs * tiles : 0, float);
-    w->ref_gain = TAKE(gain ? refs * tiles : 0, float);
-    w->ref_offset = TAKE(offset ? refs * tiles : 0, float);
-    w->ref_s_shape = TAKE(bent ? refs * tiles : 0, float);
-    s->cells.g = TAKE(fast ? 0 : slices * cells, double);
-    s->cells.variance = TAKE(!fast && spread ? slices * cells : 0, double);
-    s->cells.g_ref = TAKE(fast ? 0 : refs * k, double);
-    s->cells.variance_ref = TAKE(!fast && spread ? refs * k : 0, double);
-    size_t kept = gradient ? cells : 0;
-    s->gradient.g = TAKE(kept, float);
-    s->gradient.g_eff = TAKE(kept, float);
-    s->gradient.slope = TAKE(kept, float);
-    s->gradient.dg = TAKE(kept, float);
-    s->gradient.dvariance = TAKE(kept, float);
-    s->gradient.g_ref = TAKE(gradient && refs ? k * cts : 0, float);
-    s->gradient.g_ref_eff = TAKE(gradient && refs ? k * cts : 0, float);
-    s->gradient.dref = TAKE(gradient && refs ? k * cts : 0, float);
-    s->gradient.dref_variance = TAKE(gradient && refs ? k * cts : 0, float);
-    s->negative = TAKE(gradient ? k * n : 0, uint8_t);
-    s->correction = TAKE(n, double);
-    s->alpha = TAKE(n, float);
-    s->dsum_total = TAKE(gradient ? n : 0, float);
+    size_t used = (sizeof *s + OHM_ANALOG_ALIGN - 1) / OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN,
+           signs = g->differential ? 2 : 1, k = a->separate ? (size_t)g->k : 0,
+           cells = (size_t)g->slices * signs * k * (size_t)g->n,
+           refs = g->differential ? 0 : (size_t)g->slices * k * g->column_tiles;
+    int spread = ohm_analog_spreads(hw);
+    ohm_analog_place(&s->at, g, hw, !a->separate, gradient, base, &used);
+#define TAKE(count) ohm_analog_take(base, &used, (count), sizeof(double))
+    s->cells.g = TAKE(cells);
+    s->cells.variance = TAKE(spread ? cells : 0);
+    s->cells.g_ref = TAKE(refs);
+    s->cells.variance_ref = TAKE(spread ? refs : 0);
 #undef TAKE
     return used;
 }
@@ -101,12 +57,12 @@ static size_t layout(state *s, const analog *a, int gradient, char *base)
 static size_t state_bytes(const void *self, int want_gradient)
 {
     state s;
-    return layout(&s, self, want_gradient, NULL) + ALIGN;
+    return layout(&s, self, want_gradient, NULL) + OHM_ANALOG_ALIGN;
 }
 
 static state *aligned(void *memory)
 {
-    return (state *)(((uintptr_t)memory + ALIGN - 1) / ALIGN * ALIGN);
+    return (state *)(void *)ohm_analog_aligned(memory);
 }
 
 static size_t most(size_t a, size_t b)
@@ -117,9 +73,9 @@ static size_t most(size_t a, size_t b)
 /* A calibration read has codes, sums and a read of its own in front of the kernel's scratch. */
 static size_t calibration_bytes(const analog *a)
 {
-    return (size_t)CALIBRATION_ROWS *
-               ((size_t)a->g.k + ALIGN + (size_t)a->g.n * 2 * sizeof(double)) +
-           3 * ALIGN;
+    return (size_t)OHM_ANALOG_ROWS *
+               ((size_t)a->g.k + OHM_ANALOG_ALIGN + (size_t)a->g.n * 2 * sizeof(double)) +
+           3 * OHM_ANALOG_ALIGN;
 }
 
 static const ohm_mvm_network *network_of(const analog *a)
@@ -133,7 +89,7 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     ohm_programming p;
     ohm_device_programming(&p, &a->g, &a->shape, &(ohm_chip_moment){0});
     size_t bytes = ohm_mvm_scratch_bytes(&a->g),
-           rows = (size_t)(max_rows > CALIBRATION_ROWS ? max_rows : CALIBRATION_ROWS);
+           rows = (size_t)(max_rows > OHM_ANALOG_ROWS ? max_rows : OHM_ANALOG_ROWS);
     if (a->separate) {
         bytes = most(bytes, rows * (size_t)a->g.n * sizeof(double) +
                                 ohm_chip_cells_bytes(&a->g, network_of(a)));
@@ -144,15 +100,17 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     if (want_gradient) {
         ohm_read r;
         double johnson;
-        ohm_device_read(&r, &johnson, &a->g, &a->shape, &(ohm_chip_moment){.time_s = a->shape.hardware->retention.time_s}, OHM_FOR_INFERENCE);
+        ohm_device_read(&r, &johnson, &a->g, &a->shape,
+                        &(ohm_chip_moment){.time_s = a->shape.hardware->retention.time_s},
+                        OHM_FOR_INFERENCE);
         bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, &r, (int)rows));
-        bytes += rows * ohm_mvm_factors_of(&a->g, &r).row_bytes + ALIGN;
+        bytes += rows * ohm_mvm_factors_of(&a->g, &r).row_bytes + OHM_ANALOG_ALIGN;
         bytes = most(bytes, ohm_mvm_finish_scratch_bytes(&a->g, &p));
         if (network_of(a))
             bytes = most(bytes, ohm_mvm_network_backward_bytes(&a->g, network_of(a)));
-        bytes += rows * (size_t)a->g.n * sizeof(float) + ALIGN;
+        bytes += rows * (size_t)a->g.n * sizeof(float) + OHM_ANALOG_ALIGN;
     }
-    return bytes + calibration_bytes(a) + ALIGN;
+    return bytes + calibration_bytes(a) + OHM_ANALOG_ALIGN;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -160,11 +118,7 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
 static ohm_status create(void **self, const ohm_chip_shape *shape)
 {
     const ohm_hardware *hw = shape->hardware;
-    if (hw->weight.encoding == OHM_WEIGHT_OFFSET && hw->tile.cols < 2)
-        return OHM_FAIL(
-            OHM_ERR_CONFIG,
-            "tile.cols: %d leaves no column beside the reference of offset weights: use at least 2",
-            hw->tile.cols);
+    OHM_TRY(ohm_analog_check(hw));
     analog *a = calloc(1, sizeof *a);
     if (!a)
         return OHM_FAIL(OHM_ERR_MEMORY, "chip of layer %u: out of memory", shape->layer);
@@ -189,40 +143,27 @@ static void destroy(void *self)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static int bipolar_codes(const ohm_geometry *g)
-{
-    return g->drive == OHM_DRIVE_TWO_PHASE || g->drive == OHM_DRIVE_SIGN_MAGNITUDE;
-}
-
 /* Raw sums [m][n] of a calibration read. */
 static ohm_status read_raw(const analog *a, const state *s, const ohm_read *r,
                            const ohm_drive_rows *d, double *sums, char *scratch)
 {
     if (a->separate)
         return ohm_chip_read_cells(sums, &a->shape, &a->g, r, &s->cells, d, a->per_cell, scratch);
-    ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+    ohm_mvm_raw_cpu(sums, a->g.n, &a->g, r, &s->at.tiles, d->x_u, d->ldx, d->m, d->first_row,
+                    scratch);
     return OHM_OK;
 }
 
 /* Splits scratch into a calibration's codes and sums and what is left. */
 static char *carve_calibration(const analog *a, void *scratch, uint8_t **codes, double **sums)
 {
-    char *at = (char *)(((uintptr_t)scratch + ALIGN - 1) / ALIGN * ALIGN);
+    char *at = ohm_analog_aligned(scratch);
     *codes = (uint8_t *)at;
-    at += ((size_t)CALIBRATION_ROWS * a->g.k + ALIGN - 1) / ALIGN * ALIGN;
+    at += ((size_t)OHM_ANALOG_ROWS * a->g.k + OHM_ANALOG_ALIGN - 1) / OHM_ANALOG_ALIGN *
+          OHM_ANALOG_ALIGN;
     *sums = (double *)(void *)at;
-    return at +
-           ((size_t)CALIBRATION_ROWS * a->g.n * 2 * sizeof(double) + ALIGN - 1) / ALIGN * ALIGN;
-}
-
-static ohm_read calibration_read(const analog *a, const state *s, ohm_purpose purpose)
-{
-    ohm_read r;
-    double johnson;
-    ohm_device_read(&r, &johnson, &a->g, &a->shape, &s->moment, purpose);
-    r.lsb = s->read.lsb;
-    r.lsb_per_column = s->read.lsb_per_column;
-    return r;
+    return at + ((size_t)OHM_ANALOG_ROWS * a->g.n * 2 * sizeof(double) + OHM_ANALOG_ALIGN - 1) /
+                    OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN;
 }
 
 /* The chip's own answer to x = 0 (code 2^(bits-1) on every row), averaged over 16 noisy reads. */
@@ -231,15 +172,16 @@ static ohm_status read_correction(const analog *a, state *s, void *scratch)
     uint8_t *codes;
     double *sums;
     char *rest = carve_calibration(a, scratch, &codes, &sums);
-    ohm_read r = calibration_read(a, s, OHM_FOR_CALIBRATION);
-    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)CALIBRATION_ROWS * a->g.k);
-    ohm_drive_rows d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    ohm_read r =
+        ohm_analog_calibration_read(&a->shape, &a->g, &s->moment, &s->read, OHM_FOR_CALIBRATION);
+    memset(codes, ohm_analog_zero_code(a->shape.hardware), (size_t)OHM_ANALOG_ROWS * a->g.k);
+    ohm_drive_rows d = {.x_u = codes, .m = OHM_ANALOG_ROWS, .ldx = a->g.k};
     OHM_TRY(read_raw(a, s, &r, &d, sums, rest));
     for (int n = 0; n < a->g.n; n++) {
         double sum = 0.0;
-        for (int i = 0; i < CALIBRATION_ROWS; i++)
+        for (int i = 0; i < OHM_ANALOG_ROWS; i++)
             sum += sums[(size_t)i * a->g.n + n];
-        s->correction[n] = sum / CALIBRATION_ROWS;
+        s->at.correction[n] = sum / OHM_ANALOG_ROWS;
     }
     return OHM_OK;
 }
@@ -252,7 +194,7 @@ static ohm_status measure(const analog *a, const state *s, const ohm_infer_args 
         return ohm_chip_range_cells(to->range, to->histogram, to->bins, s->read.lsb_per_column,
                                     &a->shape, &a->g, &s->read, &s->cells, d, scratch);
     ohm_mvm_range_cpu(to->range, to->histogram, to->bins, s->read.lsb_per_column, &a->g, &s->read,
-                      &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+                      &s->at.tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
     return OHM_OK;
 }
 
@@ -264,7 +206,7 @@ static ohm_status range_of_correction(const analog *a, const state *s, const ohm
     uint8_t *codes;
     double *sums;
     char *rest = carve_calibration(a, args->scratch, &codes, &sums);
-    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)a->g.k);
+    memset(codes, ohm_analog_zero_code(a->shape.hardware), (size_t)a->g.k);
     ohm_drive_rows d = {.x_u = codes, .m = 1, .ldx = a->g.k};
     return measure(a, s, args, &d, rest);
 }
@@ -273,24 +215,12 @@ static ohm_status range_of_correction(const analog *a, const state *s, const ohm
 static ohm_status read_compensation(const analog *a, state *s, double *sums, uint8_t *codes,
                                     char *rest)
 {
-    ohm_read r = calibration_read(a, s, OHM_FOR_COMPENSATION);
-    ohm_stream stream = r.stream;
-    int most_code = (1 << (a->shape.hardware->quantise.bits - 1)) - 1,
-        is_signed = bipolar_codes(&a->g);
-    stream.site = OHM_SITE_COMPENSATION_INPUT;
-    stream.step = 0;
-    for (size_t i = 0; i < (size_t)CALIBRATION_ROWS * a->g.k; i++) {
-        uint32_t word = ohm_stream_word(&stream, i);
-        uint32_t value =
-            word % (uint32_t)(a->g.drive == OHM_DRIVE_OFFSET ? 2 * most_code + 1 : most_code + 1);
-        codes[i] = (uint8_t)(a->g.drive == OHM_DRIVE_OFFSET ? value + 1
-                             : is_signed                    ? value | (word >> 31) << 7
-                                                            : value);
-    }
-    r.quiet = 1;
-    r.read_noise = 0;
-    r.dac_noise = 0.0f;
-    ohm_drive_rows d = {.x_u = codes, .m = CALIBRATION_ROWS, .ldx = a->g.k};
+    ohm_read r =
+        ohm_analog_calibration_read(&a->shape, &a->g, &s->moment, &s->read, OHM_FOR_COMPENSATION);
+    ohm_stream stream = ohm_analog_compensation_stream(&r);
+    ohm_calibration_codes(codes, (size_t)OHM_ANALOG_ROWS * a->g.k, a->g.drive,
+                          a->shape.hardware->quantise.bits, &stream);
+    ohm_drive_rows d = {.x_u = codes, .m = OHM_ANALOG_ROWS, .ldx = a->g.k};
     return read_raw(a, s, &r, &d, sums, rest);
 }
 
@@ -305,8 +235,8 @@ static void keep_cells(const analog *a, state *s, const uint8_t *w_split, char *
         int count = (int)(cells - first < KEEP_CELLS ? cells - first : KEEP_CELLS);
         ohm_program_cells(g, slope, &s->programming, w_split + first, first, count);
         for (int i = 0; i < count; i++) {
-            s->gradient.g[first + (size_t)i] = (float)g[i];
-            s->gradient.slope[first + (size_t)i] = (float)slope[i];
+            s->at.gradient.g[first + (size_t)i] = (float)g[i];
+            s->at.gradient.slope[first + (size_t)i] = (float)slope[i];
         }
     }
 }
@@ -328,7 +258,7 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
         if (args->want_gradient)
             keep_cells(a, s, args->w_split, scratch);
     } else
-        status = ohm_program_cpu(&s->tiles, args->want_gradient ? &s->gradient : NULL, &a->g,
+        status = ohm_program_cpu(&s->at.tiles, args->want_gradient ? &s->at.gradient : NULL, &a->g,
                                  &s->programming, &s->law, s->johnson, args->w_split, ref_level,
                                  scratch);
     if (status != OHM_SOLVE_OK)
@@ -338,94 +268,28 @@ static ohm_status program_cells(const analog *a, state *s, const ohm_program_arg
 
 static void draw_column_errors(const analog *a, state *s)
 {
-    const ohm_hardware *hw = a->shape.hardware;
-    const ohm_geometry *g = &a->g;
-    size_t adcs = (size_t)g->slices * ohm_arrays(g) * g->tiles * ohm_packed_columns(g);
-    size_t refs = g->differential ? 0 : (size_t)g->slices * g->tiles * g->column_tiles;
-    const struct {
-        float *of, *ref;
-        double mean, sigma;
-        uint32_t site;
-    } errors[] = {
-        {s->tiles.gain, s->tiles.ref_gain, 0.0, hw->adc.gain_sigma, OHM_SITE_ADC_GAIN},
-        {s->tiles.offset, s->tiles.ref_offset, 0.0, hw->adc.offset_sigma_lsb, OHM_SITE_ADC_OFFSET},
-        {s->tiles.s_shape, s->tiles.ref_s_shape, hw->output.s_shape, hw->output.s_shape_sigma,
-         OHM_SITE_S_SHAPE}};
-    for (int i = 0; i < 3; i++) {
-        if (errors[i].of)
-            ohm_column_errors(errors[i].of, adcs, errors[i].mean, errors[i].sigma,
-                              &s->programming.per_chip, errors[i].site, 0);
-        if (errors[i].ref)
-            ohm_column_errors(errors[i].ref, refs, errors[i].mean, errors[i].sigma,
-                              &s->programming.per_chip, errors[i].site, adcs);
-    }
-    s->cells.gain = s->tiles.gain;
-    s->cells.offset = s->tiles.offset;
-    s->cells.s_shape = s->tiles.s_shape;
-    s->cells.ref_gain = s->tiles.ref_gain;
-    s->cells.ref_offset = s->tiles.ref_offset;
-    s->cells.ref_s_shape = s->tiles.ref_s_shape;
-}
-
-/* Level of the code 2^(bits-1) in each slice: the reference column of offset weights. */
-static void reference_levels(uint8_t *level, const analog *a)
-{
-    unsigned code = 1u << (a->shape.weight_bits - 1);
-    for (int slice = 0; slice < a->g.slices; slice++)
-        level[slice] = (uint8_t)(code >> (slice * a->g.cell_bits) & (unsigned)a->g.max_level);
-}
-
-static double column_sum(const double *sums, int n, int column)
-{
-    double sum = 0.0;
-    for (int i = 0; i < CALIBRATION_ROWS; i++)
-        sum += fabs(sums[(size_t)i * n + column]);
-    return sum;
-}
-
-/* alpha = mean |y| just after programming over mean |y| now, per layer or per column. */
-static void set_alpha(const analog *a, state *s, const double *fresh, const double *now)
-{
-    int n = a->g.n;
-    double all_fresh = 0.0, all_now = 0.0;
-    for (int i = 0; i < n; i++) {
-        double before = column_sum(fresh, n, i), after = column_sum(now, n, i);
-        all_fresh += before;
-        all_now += after;
-        s->alpha[i] = after > 0.0 ? (float)(before / after) : 1.0f;
-    }
-    if (a->shape.hardware->retention.compensation == OHM_COMPENSATION_GLOBAL)
-        for (int i = 0; i < n; i++)
-            s->alpha[i] = all_now > 0.0 ? (float)(all_fresh / all_now) : 1.0f;
-}
-
-/* 2^(bits-1)·Σ w_q, from the levels. */
-static void nominal_correction(const analog *a, state *s, const uint8_t *w_split)
-{
-    const ohm_geometry *g = &a->g;
-    double offset = (double)(1 << (a->shape.hardware->quantise.bits - 1)),
-           mean = g->differential ? 0.0 : (double)(1 << (a->shape.weight_bits - 1));
-    for (int n = 0; n < g->n; n++) {
-        double sum = 0.0;
-        for (int slice = 0; slice < g->slices; slice++)
-            for (int sign = 0; sign < a->shape.signs; sign++) {
-                int64_t levels = 0;
-                for (int k = 0; k < g->k; k++)
-                    levels += w_split[ohm_cell_element(g, slice, sign, k, n)];
-                sum += ldexp(sign ? -1.0 : 1.0, slice * g->cell_bits) * (double)levels;
-            }
-        s->correction[n] = offset * (sum - mean * g->k);
-    }
+    ohm_column_error errors[OHM_ANALOG_ERRORS];
+    const ohm_tiles *w = &s->at.tiles;
+    int count = ohm_analog_errors(errors, &s->at, &a->g, a->shape.hardware);
+    for (int i = 0; i < count; i++)
+        ohm_column_errors(errors[i].out, errors[i].count, errors[i].mean, errors[i].sigma,
+                          &s->programming.per_chip, errors[i].site, errors[i].first);
+    s->cells.gain = w->gain;
+    s->cells.offset = w->offset;
+    s->cells.s_shape = w->s_shape;
+    s->cells.ref_gain = w->ref_gain;
+    s->cells.ref_offset = w->ref_offset;
+    s->cells.ref_s_shape = w->ref_s_shape;
 }
 
 static void mark_negative(const analog *a, state *s, const uint8_t *w_split)
 {
     const ohm_geometry *g = &a->g;
     size_t cells = (size_t)g->k * g->n;
-    memset(s->negative, 0, cells);
+    memset(s->at.negative, 0, cells);
     for (int slice = 0; g->differential && slice < g->slices; slice++)
         for (size_t i = 0; i < cells; i++)
-            s->negative[i] |= w_split[((size_t)slice * 2 + 1) * cells + i] != 0;
+            s->at.negative[i] |= w_split[((size_t)slice * 2 + 1) * cells + i] != 0;
 }
 
 static ohm_status program(void *self, const ohm_program_args *args)
@@ -448,39 +312,37 @@ static ohm_status program(void *self, const ohm_program_args *args)
     s->read.lsb = args->g;
     s->read.lsb_per_column = args->g_per_column;
     for (int n = 0; n < a->g.n; n++)
-        s->alpha[n] = 1.0f;
-    reference_levels(ref_level, a);
-    int compensate = a->shape.hardware->retention.compensation != OHM_COMPENSATION_NONE &&
-                     args->moment.time_s > 0.0;
+        s->at.alpha[n] = 1.0f;
+    ohm_analog_reference_levels(ref_level, &a->shape, &a->g);
+    const ohm_hardware *hw = a->shape.hardware;
+    int compensate = ohm_analog_compensates(hw, &args->moment);
     if (compensate) {
         OHM_TRY(program_cells(a, s, args, 0.0, ref_level, rest));
         OHM_TRY(read_compensation(a, s, sums, codes, rest));
     }
     OHM_TRY(program_cells(a, s, args, args->moment.time_s, ref_level, rest));
     if (compensate) {
-        double *now = sums + (size_t)CALIBRATION_ROWS * a->g.n;
+        double *now = sums + (size_t)OHM_ANALOG_ROWS * a->g.n;
         OHM_TRY(read_compensation(a, s, now, codes, rest));
-        set_alpha(a, s, sums, now);
+        ohm_calibration_alpha(s->at.alpha, sums, now, OHM_ANALOG_ROWS, a->g.n,
+                              hw->retention.compensation == OHM_COMPENSATION_COLUMN);
     }
     draw_column_errors(a, s);
     if (args->want_gradient) {
         size_t cells = (size_t)a->shape.signs * a->g.k * a->g.n;
         mark_negative(a, s, args->w_split);
-        memset(s->gradient.dg, 0, cells * sizeof(float));
-        memset(s->gradient.dvariance, 0, cells * sizeof(float));
-        for (int i = 0; i < 2 && s->gradient.dref; i++)
-            memset(i ? s->gradient.dref_variance : s->gradient.dref, 0,
+        memset(s->at.gradient.dg, 0, cells * sizeof(float));
+        memset(s->at.gradient.dvariance, 0, cells * sizeof(float));
+        for (int i = 0; i < 2 && s->at.gradient.dref; i++)
+            memset(i ? s->at.gradient.dref_variance : s->at.gradient.dref, 0,
                    (size_t)a->g.k * a->g.column_tiles * sizeof(float));
-        memset(s->dsum_total, 0, (size_t)a->g.n * sizeof(float));
+        memset(s->at.dsum_total, 0, (size_t)a->g.n * sizeof(float));
     }
     if (compensate)
-        s->read.alpha = s->alpha;
-    if (a->g.drive == OHM_DRIVE_OFFSET) {
-        s->read.correction = s->correction;
-        s->read.correction_read = a->shape.hardware->input.correction == OHM_CORRECTION_CALIBRATED;
-        if (!s->read.correction_read)
-            nominal_correction(a, s, args->w_split);
-    }
+        s->read.alpha = s->at.alpha;
+    if (ohm_analog_set_correction(&s->read, hw, s->at.correction))
+        ohm_calibration_nominal(s->at.correction, &a->g, args->w_split, hw->quantise.bits,
+                                a->shape.weight_bits);
     return OHM_OK;
 }
 
@@ -490,7 +352,7 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
 {
     const analog *a = self;
     state *s = aligned(args->state);
-    char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
+    char *scratch = ohm_analog_aligned(args->scratch);
     s->moment.step = s->read.stream.step =
         args->moment->step; /* a kept programming is read anew each step */
     ohm_drive_rows d = {
@@ -507,7 +369,7 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         OHM_TRY(read_correction(a, s, args->scratch));
     s->corrected = 1;
     if (!a->separate) {
-        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->tiles, args->x_u, args->ldx,
+        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->at.tiles, args->x_u, args->ldx,
                     args->m, args->first_row, scratch);
         return OHM_OK;
     }
@@ -529,9 +391,10 @@ static ohm_status rows_backward(const analog *a, const state *s, ohm_mvm_gradien
     if (!network_of(a)) {
         ohm_mvm_output to = {.factors = scratch};
         d->factors = scratch;
-        scratch += ((size_t)d->m * ohm_mvm_factors_of(&a->g, r).row_bytes + ALIGN - 1) / ALIGN * ALIGN;
-        ohm_mvm_read_cpu(&to, &a->g, r, &s->tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
-        ohm_mvm_backward(d, &a->g, r, &s->tiles, s->johnson, scratch);
+        scratch += ((size_t)d->m * ohm_mvm_factors_of(&a->g, r).row_bytes + OHM_ANALOG_ALIGN - 1) /
+                   OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN;
+        ohm_mvm_read_cpu(&to, &a->g, r, &s->at.tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
+        ohm_mvm_backward(d, &a->g, r, &s->at.tiles, s->johnson, scratch);
     } else if (ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) != OHM_SOLVE_OK)
         return ohm_chip_refuse_read(&a->shape, &failure);
     return OHM_OK;
@@ -543,28 +406,29 @@ static ohm_status correction_backward(const analog *a, state *s, float *dw, void
     if (g->drive != OHM_DRIVE_OFFSET)
         return OHM_OK;
     if (a->shape.hardware->input.correction == OHM_CORRECTION_NOMINAL) {
-        float offset = (float)(1 << (a->shape.hardware->quantise.bits - 1));
+        float offset = (float)ohm_analog_zero_code(a->shape.hardware);
         for (int n = 0; n < g->n; n++)
             for (int k = 0; k < g->k; k++)
-                dw[(size_t)n * g->k + k] -= offset * s->dsum_total[n];
+                dw[(size_t)n * g->k + k] -= offset * s->at.dsum_total[n];
         return OHM_OK;
     }
     uint8_t *codes;
     double *memory;
     char *rest = carve_calibration(a, scratch, &codes, &memory);
     float *sums = (float *)(void *)memory;
-    ohm_read r = calibration_read(a, s, OHM_FOR_CALIBRATION);
-    memset(codes, 1 << (a->shape.hardware->quantise.bits - 1), (size_t)CALIBRATION_ROWS * g->k);
-    for (int i = 0; i < CALIBRATION_ROWS; i++)
+    ohm_read r =
+        ohm_analog_calibration_read(&a->shape, g, &s->moment, &s->read, OHM_FOR_CALIBRATION);
+    memset(codes, ohm_analog_zero_code(a->shape.hardware), (size_t)OHM_ANALOG_ROWS * g->k);
+    for (int i = 0; i < OHM_ANALOG_ROWS; i++)
         for (int n = 0; n < g->n; n++)
-            sums[(size_t)i * g->n + n] = -s->dsum_total[n] * s->alpha[n] / CALIBRATION_ROWS;
+            sums[(size_t)i * g->n + n] = -s->at.dsum_total[n] * s->at.alpha[n] / OHM_ANALOG_ROWS;
     ohm_mvm_gradient d = {.x_u = codes,
                           .ldx = g->k,
                           .round = 1,
-                          .m = CALIBRATION_ROWS,
+                          .m = OHM_ANALOG_ROWS,
                           .dsums = sums,
                           .ldd = g->n,
-                          .cells = &s->gradient};
+                          .cells = &s->at.gradient};
     return rows_backward(a, s, &d, &r, rest);
 }
 
@@ -572,15 +436,16 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
 {
     const analog *a = self;
     state *s = aligned(args->state);
-    char *scratch = (char *)(((uintptr_t)args->scratch + ALIGN - 1) / ALIGN * ALIGN);
+    char *scratch = ohm_analog_aligned(args->scratch);
     float *raw = (float *)(void *)scratch;
     for (int i = 0; i < args->m; i++)
         for (int n = 0; n < a->g.n; n++) {
             float d = args->dsums[(size_t)i * args->ldd + n];
-            s->dsum_total[n] += d;
-            raw[(size_t)i * a->g.n + n] = d * s->alpha[n];
+            s->at.dsum_total[n] += d;
+            raw[(size_t)i * a->g.n + n] = d * s->at.alpha[n];
         }
-    char *rest = scratch + ((size_t)args->m * a->g.n * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+    char *rest = scratch + ((size_t)args->m * a->g.n * sizeof(float) + OHM_ANALOG_ALIGN - 1) /
+                               OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN;
     ohm_mvm_gradient d = {.x_u = args->x_u,
                           .ldx = args->ldx,
                           .round = 1,
@@ -590,13 +455,13 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
                           .ldd = a->g.n,
                           .dx = args->dx,
                           .lddx = args->lddx,
-                          .cells = &s->gradient};
+                          .cells = &s->at.gradient};
     OHM_TRY(rows_backward(a, s, &d, &s->read, rest));
     if (!args->last)
         return OHM_OK;
     OHM_TRY(correction_backward(a, s, args->dw, args->scratch));
-    ohm_solve_status status = ohm_mvm_finish_gradient(args->dw, &s->gradient, s->negative, &a->g,
-                                                      &s->programming, &s->law, scratch);
+    ohm_solve_status status = ohm_mvm_finish_gradient(args->dw, &s->at.gradient, s->at.negative,
+                                                      &a->g, &s->programming, &s->law, scratch);
     if (status != OHM_SOLVE_OK)
         return OHM_FAIL(OHM_ERR_DATA,
                         "chip of layer %u: the wires of a tile have no finite gradient: check "

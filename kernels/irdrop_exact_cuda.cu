@@ -523,3 +523,16 @@ extern "C" ohm_cuda_status ohm_irdrop_exact_cuda(float *g_eff, const float *g, i
     job.each = carve_general(nullptr, job.c, nullptr);
     return OHM_LAUNCH(irdrop_general, general_blocks(job.c, tiles), GENERAL_THREADS, 0, s, job);
 }
+
+static __global__ void irdrop_unsolved(uint32_t *fault, uint32_t bits, const int *status, int tiles)
+{
+    const int i = static_cast<int>(blockIdx.x * 256 + threadIdx.x);
+    if (i < tiles && status[i] != OHM_SOLVE_OK)
+        atomicOr(fault, bits);
+}
+
+extern "C" ohm_cuda_status ohm_irdrop_unsolved_cuda(uint32_t *fault, uint32_t bits,
+                                                    const int *status, int tiles, ohm_cuda_stream s)
+{
+    return OHM_LAUNCH(irdrop_unsolved, (tiles + 255) / 256, 256, 0, s, fault, bits, status, tiles);
+}

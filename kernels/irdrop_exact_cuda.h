@@ -7,6 +7,8 @@
 #ifndef OHM_KERNELS_IRDROP_EXACT_CUDA_H
 #define OHM_KERNELS_IRDROP_EXACT_CUDA_H
 
+#include <stdint.h>
+
 #include "kernels/irdrop_exact.h"
 #include "kernels/runtime_cuda.h"
 
@@ -20,6 +22,9 @@ enum { OHM_IRDROP_CUDA_MOST = 1024 }; /* lines of the shorter side */
 ohm_cuda_status ohm_irdrop_exact_cuda(float *g_eff, const float *g, int *status, int *renormalised,
                                       const ohm_crosspoint *tile, int tiles, void *scratch,
                                       ohm_cuda_stream s);
+/* Adds bits to *fault where a tile has no solution. */
+ohm_cuda_status ohm_irdrop_unsolved_cuda(uint32_t *fault, uint32_t bits, const int *status,
+                                         int tiles, ohm_cuda_stream s);
 size_t ohm_irdrop_exact_cuda_bytes(const ohm_crosspoint *tile, int tiles);
 
 OHM_C_END

@@ -18,6 +18,7 @@ struct mvm_job {
     uint64_t first_row;
     double *raw; /* uncorrected sums instead of out, or */
     int lds;
+    double *partial; /* [groups][blocks of rows][n]: sums over a block's rows, a group each, or */
     float *range;        /* the largest currents instead, or */
     uint32_t *histogram; /* with the range known their counts */
     int bins, range_per_column;

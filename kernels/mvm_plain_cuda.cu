@@ -312,6 +312,12 @@ static __device__ __forceinline__ void finish_read(const mvm_job &j, const plain
     }
 }
 
+/* Reads of all row tiles: a phase, plane, slice and array each. */
+static __host__ __device__ __forceinline__ int groups_of(const ohm_geometry &g)
+{
+    return g.phases * g.planes * g.slices * ohm_arrays(&g);
+}
+
 static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_constant__ mvm_job j)
 {
     OHM_SHARED(plain_shared, s);
@@ -337,8 +343,9 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
     p.referred = !g.differential && (g.digital || !j.range);
     double sums[ROWS] = {};
 
-    const int groups = g.phases * g.planes * g.slices * ohm_arrays(&g);
-    for (int group = 0; group < groups; group++) {
+    const int first = j.partial ? static_cast<int>(blockIdx.z) : 0,
+              end = j.partial ? first + 1 : groups_of(g);
+    for (int group = first; group < end; group++) {
         at.array = group % ohm_arrays(&g);
         at.slice = group / ohm_arrays(&g) % g.slices;
         at.plane = group / (ohm_arrays(&g) * g.slices) % g.planes;
@@ -376,6 +383,13 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
         for (int row = 0; p.codes && row < ROWS; row++)
             sums[row] += weight * (static_cast<double>(column.lsb) * codes[row] - ref_sums[row]);
     }
+    if (j.partial && p.n >= 0) {
+        double total = 0.0;
+        for (int row = 0; row < ROWS && at.row + row < j.m; row++)
+            total += sums[row];
+        j.partial[(static_cast<size_t>(first) * gridDim.x + blockIdx.x) * g.n + p.n] = total;
+        return;
+    }
     for (int row = 0; p.n >= 0 && !j.range && row < ROWS && at.row + row < j.m; row++)
         mvm_deliver(j, sums[row], at.row + row, p.n);
 }
@@ -384,8 +398,10 @@ static ohm_cuda_status launch(const mvm_job &j, ohm_cuda_stream s)
 {
     const int packed = ohm_packed_columns(&j.g),
               width = packed < WIDTH ? (packed + 31) / 32 * 32 : WIDTH;
-    return OHM_LAUNCH(mvm_plain, dim3((j.m + ROWS - 1) / ROWS, (packed + WIDTH - 1) / WIDTH), width,
-                      0, s, j);
+    return OHM_LAUNCH(mvm_plain,
+                      dim3((j.m + ROWS - 1) / ROWS, (packed + WIDTH - 1) / WIDTH,
+                           j.partial ? groups_of(j.g) : 1),
+                      width, 0, s, j);
 }
 
 extern "C" ohm_cuda_status ohm_mvm_plain_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
@@ -403,6 +419,44 @@ extern "C" ohm_cuda_status ohm_mvm_raw_cuda(double *sums, int lds, const ohm_mvm
     j.raw = sums;
     j.lds = lds;
     return launch(j, s);
+}
+
+enum { MEAN_COLUMNS = 32, MEAN_PARTS = 8 };
+
+static __global__ void mvm_mean(double *mean, const double *partial, int parts, int n, double rows)
+{
+    OHM_SHARED(double, sum, [MEAN_PARTS][MEAN_COLUMNS]);
+    const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y),
+              c = static_cast<int>(blockIdx.x) * MEAN_COLUMNS + x;
+    double own = 0.0;
+    for (int i = y; c < n && i < parts; i += MEAN_PARTS)
+        own += partial[static_cast<size_t>(i) * n + c];
+    sum[y][x] = own;
+    __syncthreads();
+    if (y > 0 || c >= n)
+        return;
+    for (int i = 1; i < MEAN_PARTS; i++)
+        own += sum[i][x];
+    mean[c] = own / rows;
+}
+
+extern "C" size_t ohm_mvm_mean_doubles(const ohm_geometry *g, int m)
+{
+    return static_cast<size_t>(groups_of(*g)) * ((m + ROWS - 1) / ROWS) * g->n;
+}
+
+extern "C" ohm_cuda_status ohm_mvm_mean_cuda(double *mean, double *partial, const ohm_mvm_input *x,
+                                             ohm_cuda_stream s)
+{
+    mvm_job j = mvm_job_of(x);
+    j.partial = partial;
+    const ohm_cuda_status status = launch(j, s);
+    return status == OHM_CUDA_OK
+               ? OHM_LAUNCH(mvm_mean, (x->g->n + MEAN_COLUMNS - 1) / MEAN_COLUMNS,
+                            dim3(MEAN_COLUMNS, MEAN_PARTS), 0, s, mean, partial,
+                            groups_of(*x->g) * ((x->m + ROWS - 1) / ROWS), x->g->n,
+                            static_cast<double>(x->m))
+               : status;
 }
 
 extern "C" ohm_cuda_status ohm_mvm_range_cuda(float *range, uint32_t *histogram, int bins,

@@ -105,6 +105,14 @@ size_t ohm_program_scratch_bytes(const ohm_geometry *g, const ohm_programming *p
  * cells->g and variance are such that differences and sums on a bit line are those of the tiles. */
 ohm_solve_status ohm_program_ref(ohm_crossbar *cells, const ohm_geometry *g, const ohm_programming *p, const ohm_read_law *read, const double *level,
                      const uint8_t *ref_level);
+/* One kind of static error of a row of ADC columns: normals first, first + 1, .. of the site. */
+typedef struct {
+    float *out;
+    size_t count;
+    double mean, sigma;
+    uint32_t site;
+    uint64_t first;
+} ohm_column_error;
 /* Static errors of ADC columns: count exact normals times sigma (plus mean). */
 void ohm_column_errors(float *out, size_t count, double mean, double sigma, const ohm_stream *stream, uint32_t site, uint64_t first);
 

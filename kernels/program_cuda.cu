@@ -432,6 +432,42 @@ static __global__ void program_tiles(const __grid_constant__ program_job job)
     }
 }
 
+/* ---- static errors of ADC columns ------------------------------------------------------------ */
+
+struct error_job {
+    ohm_column_error at[OHM_COLUMN_ERRORS_MOST];
+    ohm_stream stream;
+};
+
+static __global__ void column_errors(const __grid_constant__ error_job job)
+{
+    const ohm_column_error &to = job.at[blockIdx.y];
+    const size_t i = static_cast<size_t>(blockIdx.x) * (LANES * ROWS) + threadIdx.x;
+    if (i >= to.count)
+        return;
+    ohm_stream s = job.stream;
+    s.site = to.site;
+    float z[4];
+    ohm_exact_four(z, s, (to.first + i) >> 2);
+    const unsigned which = static_cast<unsigned>(to.first + i);
+    const float low = which & 1 ? z[1] : z[0], high = which & 1 ? z[3] : z[2];
+    to.out[i] = static_cast<float>(to.mean + to.sigma * (which & 2 ? high : low));
+}
+
+extern "C" ohm_cuda_status ohm_column_errors_cuda(const ohm_column_error *errors, int count,
+                                                  const ohm_stream *stream, ohm_cuda_stream s)
+{
+    error_job job = {};
+    size_t most = 0;
+    for (int i = 0; i < count; i++) {
+        job.at[i] = errors[i];
+        most = errors[i].count > most ? errors[i].count : most;
+    }
+    job.stream = *stream;
+    const unsigned blocks = static_cast<unsigned>((most + LANES * ROWS - 1) / (LANES * ROWS));
+    return OHM_LAUNCH(column_errors, dim3(blocks, count), LANES * ROWS, 0, s, job);
+}
+
 /* ---- launches ------------------------------------------------------------------------------- */
 
 static program_job job_of(const ohm_geometry *g, const ohm_programming *p, const uint8_t *w_split,

@@ -24,6 +24,12 @@ ohm_cuda_status ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient
                                  const uint8_t *w_split, const uint8_t *ref_level,
                                  const float *solved, const uint32_t *step, ohm_cuda_stream s);
 
+/* Fills errors[count] (host memory with device arrays in it; at most OHM_COLUMN_ERRORS_MOST), with the bits
+ * of ohm_column_errors, in one launch. */
+enum { OHM_COLUMN_ERRORS_MOST = 6 };
+ohm_cuda_status ohm_column_errors_cuda(const ohm_column_error *errors, int count,
+                                       const ohm_stream *stream, ohm_cuda_stream s);
+
 /* physical [ohm_physical_tiles(g, p)][physical_rows][physical_columns]: slices, row tiles, column tiles,
  * then the two arrays of a pair where they lie apart. Interleaved pairs alternate columns, a reference
  * column is the last; unused cells are at G_min. */

@@ -75,6 +75,20 @@ static double code_weight(const fixture_chip *c, size_t read, int n)
     return ldexp(c->lsb[at], plane * g->dac_bits + slice * g->cell_bits);
 }
 
+double fixture_mvm_slack(const fixture_mvm *f, const double *analogue, int n, size_t *close_calls)
+{
+    const fixture_chip *c = &f->chip;
+    double allowed = 0.0;
+    for (size_t r = 0; c->read.adc_bits > 0 && r < ohm_read_count(&c->g); r++) {
+        double value = analogue[r * (size_t)f->n + n];
+        if (fabs(fabs(value - floor(value)) - 0.5) < f->threshold) {
+            allowed += code_weight(c, r, n);
+            (*close_calls)++;
+        }
+    }
+    return allowed;
+}
+
 ohm_verdict fixture_mvm_compare(const fixture_mvm *f, const double *got)
 {
     const fixture_chip *c = &f->chip;
@@ -84,14 +98,9 @@ ohm_verdict fixture_mvm_compare(const fixture_mvm *f, const double *got)
     for (size_t i = 0; i < count; i++)
         scale = fmax(scale, fabs(f->sums[i]));
     for (size_t i = 0; i < count; i++) {
-        double allowed = f->tolerance * scale;
-        for (size_t r = 0; c->read.adc_bits > 0 && r < reads; r++) {
-            double value = f->analogue[(i / f->n * reads + r) * f->n + i % f->n];
-            if (fabs(fabs(value - floor(value)) - 0.5) < f->threshold) {
-                allowed += code_weight(c, r, (int)(i % f->n));
-                close_calls++;
-            }
-        }
+        const double *analogue = f->analogue + i / f->n * reads * f->n;
+        double allowed = f->tolerance * scale +
+                         fixture_mvm_slack(f, analogue, (int)(i % f->n), &close_calls);
         if (!(fabs(got[i] - f->sums[i]) <= allowed) && verdict.pass) {
             verdict.pass = false;
             verdict.worst = i;

@@ -24,6 +24,9 @@ typedef struct {
 
 void fixture_mvm_make(fixture_mvm *f, const char *settings, int k, int n, int m);
 void fixture_mvm_free(fixture_mvm *f);
+/* What the codes of output n may add up to that lie within the threshold of the next one: analogue
+ * [reads][n] of one row. Adds their number to *close_calls. */
+double fixture_mvm_slack(const fixture_mvm *f, const double *analogue, int n, size_t *close_calls);
 /* got [m][n] are the raw sums that f stands for. */
 ohm_verdict fixture_mvm_compare(const fixture_mvm *f, const double *got);
 

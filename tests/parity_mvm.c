@@ -49,13 +49,40 @@ OHM_PARITY_ALONE(mvm_cuda, reference_in_analog)
     return every_effect(2, 0, 2, 50, 35, 5);
 }
 
-/* Every barrier of the kernel is passed here. */
+/* The mean of raw sums, by groups of reads side by side, is that of the sums read one after the other. */
+static ohm_verdict compare_mean(const char *settings, int k, int n, int m)
+{
+    fixture_mvm f;
+    device_mvm d;
+    fixture_mvm_make(&f, settings, k, n, m);
+    device_mvm_make(&d, &f);
+    size_t columns = (size_t)n, bytes = columns * sizeof(double);
+    double *raw = parity_host(bytes * m), *expected = parity_host(bytes), *got = parity_host(bytes),
+           *sums = parity_alloc(bytes * m), *mean = parity_alloc(bytes),
+           *partial = parity_alloc(ohm_mvm_mean_doubles(d.input.g, m) * sizeof *partial);
+    PARITY_TRY(ohm_mvm_mean_cuda(mean, partial, &d.input, parity_stream()));
+    PARITY_TRY(parity_fetch(got, mean, bytes));
+    PARITY_TRY(ohm_mvm_raw_cuda(sums, n, &d.input, parity_stream()));
+    PARITY_TRY(parity_fetch(raw, sums, bytes * m));
+    for (size_t c = 0; c < columns; c++) {
+        expected[c] = 0.0;
+        for (int row = 0; row < m; row++)
+            expected[c] += raw[(size_t)row * columns + c] / m;
+    }
+    fixture_mvm_free(&f);
+    return ohm_compare_close(got, expected, columns, 1e-9, 1e-12);
+}
+
+/* Every barrier of the kernels is passed here. */
 OHM_PARITY(mvm_cuda, reference_after_the_adc)
 {
     const char *effects = "programming.model=lognormal read.model=constant read.sigma=0.01 "
                           "input.noise=0.1 adc.bits=6 "
                           "adc.range=max adc.noise_lsb=0.5 adc.gain_sigma=0.02";
     PARITY_CHECK(compare_raw(fixture_mappings[3], effects, 200, 150, 17, 9));
+    char settings[1024];
+    snprintf(settings, sizeof settings, "%s tile.rows=200 %s", fixture_mappings[3], effects);
+    PARITY_CHECK(compare_mean(settings, 40, 20, 13));
     return compare_raw(fixture_mappings[3], "adc.bits=7 adc.range=max", 200, 150, 17, 9);
 }
 
