@@ -68,6 +68,14 @@ ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const oh
     return OHM_OK;
 }
 
+void ohm_backend_address(char *text, size_t room, const ohm_config *config)
+{
+    const ohm_backend *backend;
+    *text = 0;
+    if (ohm_backend_find(&backend, config) == OHM_OK && backend->address)
+        backend->address(text, room, ohm_backend_index(config));
+}
+
 ohm_status ohm_backend_available(size_t *bytes, const ohm_config *config)
 {
     const ohm_backend *backend;

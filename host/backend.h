@@ -230,6 +230,9 @@ typedef struct ohm_backend {
     /* The built-in simulator in this backend's memory; NULL: it has none. */
     const ohm_simulator *analog;
 
+    /* Where the system's tools find device number `index`: "0000:3b:00.0", "" nowhere. CPU: NULL. */
+    void (*address)(char *text, size_t room, int index);
+
     /* ---- memory and time: NULL for the CPU, whose buffers are host memory and whose operations are
      * done when they return ---- */
 
@@ -290,6 +293,8 @@ void ohm_backend_list(char *text, size_t room);
 /* One line: what ohm_backend_find finds, "cpu" or "cuda:0, NVIDIA H100"; and the bytes of its memory
  * (the CPU: 0, for ohm_memory_available and ohm_plan_physical know). */
 ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const ohm_config *config);
+/* backend->address of it; the CPU: "". */
+void ohm_backend_address(char *text, size_t room, const ohm_config *config);
 /* Bytes of it that are free now; takes a device into use for the moment. */
 ohm_status ohm_backend_available(size_t *bytes, const ohm_config *config);
 

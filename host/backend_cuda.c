@@ -146,6 +146,14 @@ static ohm_status describe(char *name, size_t room, size_t *bytes, int index)
     return OHM_OK;
 }
 
+static void address(char *text, size_t room, int index)
+{
+    ohm_cuda_device about;
+    *text = 0;
+    if (ohm_cuda_describe(&about, index) == OHM_CUDA_OK)
+        snprintf(text, room, "%s", about.bus);
+}
+
 static void close_device(ohm_device *device)
 {
     if (!device)
@@ -361,6 +369,7 @@ const ohm_backend ohm_backend_cuda = {
     .threads = threads,
     .usable = usable,
     .describe = describe,
+    .address = address,
     .open = open_device,
     .close = close_device,
     .available = available,

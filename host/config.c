@@ -68,6 +68,8 @@ INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs inste
     BOOL(train.noisy_last, "true", "run the last layer on the chip too"),
     CHOICE(train.gemm, "fp32|tf32|bf16", "fp32",
            "operands of a device's matrix products; sums are fp32"),
+    BOOL(train.record, "true",
+         "a device records a step and replays it; false queues each anew, so that tools see its ranges"),
     INT64(train.workspace_mib, 1, 1 << 20, "256", "MiB",
           "bound of patches and simulator workspace"),
 

@@ -48,6 +48,7 @@ typedef struct ohm_config {
         int keep;                     /* checkpoints kept, at least 2 */
         int noisy_first, noisy_last;  /* whether the first and last layer run on the chip too */
         int gemm;                     /* ohm_gemm_precision */
+        int record;                   /* a device replays its second step */
         int64_t workspace_mib;        /* bound of patch and simulator workspace */
     } train;
     struct { int chips, batch; } eval; /* chip instances, images per batch */

@@ -120,6 +120,9 @@ const ohm_memory *ohm_network_memory(const ohm_network *network);
 size_t ohm_network_live(const ohm_network *network, int tick, size_t live[OHM_MEMORY_CATEGORIES]);
 /* Ranges of every pass go to `trace`, which must outlive them; NULL: none (so it is at first). */
 void ohm_network_set_trace(ohm_network *network, ohm_trace *trace);
+/* While on, a trace that records sees what a device does: steps are queued anew instead of replayed, and each
+ * recorded kernel range waits for the device. The trace must be set. */
+void ohm_network_trace_steps(ohm_network *network, int on);
 int ohm_network_threads(const ohm_network *network); /* the most that its workspaces are planned for */
 const ohm_architecture *ohm_network_architecture(const ohm_network *network);
 

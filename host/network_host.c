@@ -65,10 +65,16 @@ ohm_status ohm_network_status(const ohm_network *network)
     return network->device ? network->backend->status(network->device) : OHM_OK;
 }
 
+/* A mark is a kernel, too: its own range, unless it lies in one. */
 void ohm_network_mark(const ohm_network *network, const char *phase, const char *layer)
 {
-    if (network->device)
-        network->backend->mark(network->device, phase, layer);
+    const int depth = ohm_trace_depth(network->trace);
+    if (!network->device)
+        return;
+    if (ohm_trace_open_level(network->trace) != OHM_TRACE_KERNEL)
+        ohm_trace_kernel(network->trace, "mark");
+    network->backend->mark(network->device, phase, layer);
+    ohm_trace_unwind(network->trace, depth);
 }
 
 static ohm_status wait(ohm_network *network)
@@ -130,11 +136,13 @@ void ohm_network_upload(ohm_network *network, int images)
     if (!network->device)
         return;
     const size_t first = (size_t)h->slot * (size_t)network->options.max_batch, n = (size_t)images;
+    ohm_trace_kernel(network->trace, "upload");
     network->backend->upload(network->device, ohm_network_at(network, network->images),
                              h->images + first * pixels_of(network),
                              n * pixels_of(network) * sizeof *h->images);
     network->backend->upload(network->device, ohm_arena_at(network->arena, network->labels),
                              h->labels + first, n * sizeof *h->labels);
+    ohm_trace_end(network->trace);
     h->queued = h->slot + 1 > h->queued ? h->slot + 1 : h->queued;
 }
 
@@ -182,7 +190,20 @@ ohm_status ohm_network_totals(ohm_network *network, double *loss_sum, int *corre
 
 static int can_record(const ohm_network *network)
 {
-    return network->device && network->options.training && !network->options.checked;
+    return network->device && network->options.training && !network->options.checked &&
+           !network->traces_steps && network->config.train.record;
+}
+
+static void settle(void *context)
+{
+    const ohm_network *network = context;
+    (void)network->backend->wait(network->device); /* a failure is kept and told by the step */
+}
+
+void ohm_network_trace_steps(ohm_network *network, int on)
+{
+    network->traces_steps = on;
+    ohm_trace_settle(network->trace, on && network->device ? settle : NULL, network);
 }
 
 ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int *done)

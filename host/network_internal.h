@@ -84,6 +84,7 @@ struct ohm_network {
     ohm_device *device; /* NULL: the CPU, or a plan alone */
     ohm_arena *arena;
     ohm_trace *trace; /* not owned; NULL: none */
+    int traces_steps; /* ohm_network_trace_steps is on */
     ohm_layer layer[OHM_LAYERS_MAX];
     int count;                                   /* layers */
     int threads;                                 /* the most that the workspaces are planned for */

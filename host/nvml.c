@@ -10,6 +10,7 @@ typedef struct {
 } utilisation;
 typedef int (*plain_call)(void);
 typedef int (*handle_call)(unsigned int index, void **device);
+typedef int (*address_call)(const char *address, void **device);
 typedef int (*rates_call)(void *device, utilisation *rates);
 
 struct ohm_nvml {
@@ -24,29 +25,31 @@ static void find(void *function, void *library, const char *name)
     *(void **)function = dlsym(library, name);
 }
 
-static int start(ohm_nvml *nvml)
+static int start(ohm_nvml *nvml, const char *address)
 {
     plain_call init;
     handle_call handle;
+    address_call at;
     find(&init, nvml->library, "nvmlInit_v2");
     find(&handle, nvml->library, "nvmlDeviceGetHandleByIndex_v2");
+    find(&at, nvml->library, "nvmlDeviceGetHandleByPciBusId_v2");
     find(&nvml->rates, nvml->library, "nvmlDeviceGetUtilizationRates");
     find(&nvml->shut_down, nvml->library, "nvmlShutdown");
     if (!init || !handle || !nvml->rates || !nvml->shut_down || init() != 0)
         return 0;
-    if (handle(0, &nvml->device) == 0)
+    if ((*address ? at && at(address, &nvml->device) == 0 : handle(0, &nvml->device) == 0))
         return 1;
     nvml->shut_down();
     return 0;
 }
 
-ohm_nvml *ohm_nvml_open(void)
+ohm_nvml *ohm_nvml_open(const char *address)
 {
     ohm_nvml *nvml = calloc(1, sizeof *nvml);
     if (!nvml)
         return NULL;
     nvml->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (nvml->library && start(nvml))
+    if (nvml->library && start(nvml, address))
         return nvml;
     if (nvml->library)
         dlclose(nvml->library);

@@ -5,10 +5,11 @@
 
 typedef struct ohm_nvml ohm_nvml;
 
-/* NULL where the library, the driver or a first device is missing. */
-ohm_nvml *ohm_nvml_open(void);
+/* address: of the device on its bus, "0000:3b:00.0"; "": the first one. NULL where the library, the driver
+ * or the device is missing. */
+ohm_nvml *ohm_nvml_open(const char *address);
 void ohm_nvml_close(ohm_nvml *nvml); /* NULL-safe */
-/* Share of the last sample period (1 s at most) in which a kernel ran on the first device, 0..1; NaN: not available. */
+/* Share of the last sample period (1 s at most) in which a kernel ran on the device, 0..1; NaN: not available. */
 double ohm_nvml_utilisation(const ohm_nvml *nvml);
 
 #endif

@@ -1,11 +1,13 @@
 #include "host/profile.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "host/backend.h"
 #include "host/nvml.h"
 #include "host/plan.h"
 #include "host/progress.h"
@@ -21,6 +23,7 @@ typedef struct {
     ohm_profile *result;
     ohm_network *network;
     int64_t step;
+    int on_device;
     double cpu_seconds, wall_seconds, gpu_sum;
     int gpu_count;
 } worker;
@@ -131,16 +134,35 @@ static ohm_status warm_up_blas(void)
     return OHM_OK;
 }
 
-/* The network and its first step, which touches all of the memory. */
-static ohm_status start(worker *w)
+/* The network and its first step, which touches all of the memory; on a device also the second, which is
+ * recorded. */
+static ohm_status begin(worker *w)
 {
-    OHM_TRY(warm_up(w));
-    OHM_TRY(ohm_trace_create(&w->result->trace));
-    int resets = reset_resident_peak();
-    double before = resident_peak();
     OHM_TRY(create(w, ohm_step_images(&w->job->config)));
     OHM_TRY(take_step(w, NULL));
-    w->result->resident = resets ? resident_peak() - before : NAN;
+    return w->on_device ? take_step(w, NULL) : OHM_OK;
+}
+
+/* What `begin` makes the system give: of a device's memory, or of resident memory. */
+static ohm_status start(worker *w)
+{
+    const ohm_config *config = &w->job->config;
+    const ohm_backend *backend;
+    size_t before = 0, after = 0;
+    OHM_TRY(ohm_backend_find(&backend, config));
+    w->on_device = backend->open != NULL;
+    OHM_TRY(warm_up(w));
+    OHM_TRY(ohm_trace_create(&w->result->trace));
+    int resets = !w->on_device && reset_resident_peak();
+    double resident = resident_peak();
+    if (w->on_device)
+        OHM_TRY(ohm_backend_available(&before, config));
+    OHM_TRY(begin(w));
+    if (w->on_device)
+        OHM_TRY(ohm_backend_available(&after, config));
+    w->result->seen = w->on_device ? (double)before - (double)after
+                      : resets     ? resident_peak() - resident
+                                   : NAN;
     w->result->plan = *ohm_network_memory(w->network);
     return OHM_OK;
 }
@@ -220,14 +242,24 @@ static ohm_status finish(worker *w)
     ohm_profile *p = w->result;
     int traced = p->steps < OHM_PROFILE_TRACED_STEPS ? p->steps : OHM_PROFILE_TRACED_STEPS;
     OHM_TRY(ohm_trace_record(p->trace, traced));
+    ohm_network_trace_steps(w->network, 1);
     for (int i = 0; i < traced; i++)
         OHM_TRY(take_step(w, NULL));
     ohm_trace_pause(p->trace);
+    ohm_network_trace_steps(w->network, 0);
     OHM_TRY(follow_memory(w));
     qsort(p->seconds, (size_t)p->steps, sizeof *p->seconds, by_value);
-    p->cpu = w->cpu_seconds / (w->wall_seconds * ohm_network_threads(w->network));
+    p->cpu = w->cpu_seconds / (w->wall_seconds * omp_get_max_threads());
     p->gpu = w->gpu_count ? w->gpu_sum / w->gpu_count : NAN;
     return OHM_OK;
+}
+
+/* Of the device that the jobs run on. */
+static ohm_nvml *open_nvml(const ohm_profile_job *job)
+{
+    char address[32];
+    ohm_backend_address(address, sizeof address, &job->config);
+    return ohm_nvml_open(address);
 }
 
 /* ---- all jobs ------------------------------------------------------------------------------ */
@@ -274,7 +306,7 @@ ohm_status ohm_profile_run(ohm_profile *result, const ohm_profile_job *job, int 
         return OHM_FAIL(OHM_ERR_MEMORY, "no memory to measure %d jobs", count);
     for (int i = 0; i < count; i++)
         all[i] = (worker){.job = &job[i], .result = &result[i]};
-    ohm_nvml *nvml = ohm_nvml_open();
+    ohm_nvml *nvml = open_nvml(job);
     ohm_status status = warm_up_blas();
     for (int i = 0, each = together ? count : 1; i < count && status == OHM_OK; i += each)
         status = run_group(all, i, i + each, steps, nvml);

@@ -3,7 +3,8 @@
  * All jobs of a measurement live in one process and take turns, a step each, so that their times are
  * measured side by side; where their plans do not fit together, one after the other. The peak that the
  * system saw is taken per job: growth of the process's resident peak (VmHWM, reset before) from before
- * the reservation to after the first step. Images are random: time does not depend on them. */
+ * the reservation to after the first step; on a device, growth of its memory in use, to after the second
+ * step, which is recorded. Images are random: time does not depend on them. */
 #ifndef OHM_HOST_PROFILE_H
 #define OHM_HOST_PROFILE_H
 
@@ -22,8 +23,8 @@ typedef struct {
     double seconds[OHM_PROFILE_STEPS_MAX]; /* of each step, ascending */
     ohm_memory plan;
     double average[OHM_MEMORY_CATEGORIES], average_total; /* live bytes, mean over the time of a step */
-    double resident;          /* bytes of the peak that the system saw; NaN: it does not say */
-    double cpu;               /* share of the threads' time that was computed in, 0..1 */
+    double seen;              /* bytes of the peak that the system or device saw; NaN: it does not say */
+    double cpu;               /* share of the host threads' time that was computed in, 0..1 */
     double gpu;               /* utilisation of the accelerator, 0..1; NaN: not available */
     int points;               /* over one step: */
     double *at_ms, *live_mib; /* [points] time since its begin, planned bytes live from then on */

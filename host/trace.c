@@ -22,6 +22,8 @@ struct ohm_trace {
     int level[DEPTH_MAX]; /* of the open ranges */
     int recording;
     int ranges, steps; /* seen since it was made */
+    void (*settle)(void *context);
+    void *context;
 #if OHM_NVTX
     nvtxDomainHandle_t domain;
 #endif
@@ -131,6 +133,14 @@ void ohm_trace_pause(ohm_trace *trace)
         trace->recording = 0;
 }
 
+void ohm_trace_settle(ohm_trace *trace, void (*settle)(void *context), void *context)
+{
+    if (!trace)
+        return;
+    trace->settle = settle;
+    trace->context = context;
+}
+
 /* ---- ranges -------------------------------------------------------------------------------- */
 
 static int64_t now_ns(void)
@@ -173,6 +183,8 @@ void ohm_trace_end(ohm_trace *trace)
     if (!trace || !trace->depth)
         return;
     int at = --trace->depth < DEPTH_MAX ? trace->open[trace->depth] : -1;
+    if (at >= 0 && trace->settle && trace->event[at].level == OHM_TRACE_KERNEL)
+        trace->settle(trace->context);
     if (at >= 0)
         trace->event[at].end_ns = now_ns();
     nvtx_pop(trace);

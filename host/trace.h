@@ -34,6 +34,10 @@ void ohm_trace_destroy(ohm_trace *trace); /* NULL-safe */
 ohm_status ohm_trace_record(ohm_trace *trace, int steps);
 void ohm_trace_pause(ohm_trace *trace);
 
+/* From now on settle(context) is called before a kernel range that is recorded closes: where a device works
+ * apart from the host, it waits for what the range holds. NULL: nothing is called. */
+void ohm_trace_settle(ohm_trace *trace, void (*settle)(void *context), void *context);
+
 /* tick: see ohm_trace_event. */
 void ohm_trace_begin(ohm_trace *trace, ohm_trace_level level, const char *name, int tick);
 void ohm_trace_end(ohm_trace *trace);

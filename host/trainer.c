@@ -77,6 +77,7 @@ static ohm_status write_trace(trainer *t)
     const ohm_trace_track track = {t->config->name, t->trace};
     t->trace_state = TRACE_WRITTEN;
     ohm_trace_pause(t->trace);
+    ohm_network_trace_steps(t->network, 0);
     return ohm_trace_write(t->options->trace_path, &track, 1);
 }
 
@@ -89,6 +90,7 @@ static ohm_status follow_trace(trainer *t)
         return OHM_OK;
     if (t->trace_state == TRACE_WAITS) {
         t->trace_state = TRACE_RECORDS;
+        ohm_network_trace_steps(t->network, 1);
         return ohm_trace_record(t->trace, TRACED_STEPS);
     }
     return t->stepped > TRACED_STEPS + 1 ? write_trace(t) : OHM_OK;

@@ -113,7 +113,9 @@ extern "C" ohm_cuda_status ohm_cuda_describe(ohm_cuda_device *out, int device)
     out->memory_bytes = p.totalGlobalMem;
     out->l2_bytes = static_cast<size_t>(p.l2CacheSize);
     out->shared_bytes = p.sharedMemPerBlockOptin;
-    status = CALL(cudaDriverGetVersion, &out->driver);
+    status = CALL(cudaDeviceGetPCIBusId, out->bus, static_cast<int>(sizeof out->bus), device);
+    if (status == OHM_CUDA_OK)
+        status = CALL(cudaDriverGetVersion, &out->driver);
     return status == OHM_CUDA_OK ? CALL(cudaRuntimeGetVersion, &out->runtime) : status;
 }
 

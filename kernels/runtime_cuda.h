@@ -31,6 +31,7 @@ typedef struct ohm_cuda_graph_body *ohm_cuda_graph;
 
 typedef struct {
     char name[256];
+    char bus[16];     /* where the system finds it: "0000:3b:00.0"; "" nowhere */
     int major, minor; /* compute capability */
     int multiprocessors;
     size_t memory_bytes; /* of the device in total */

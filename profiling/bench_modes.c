@@ -61,17 +61,17 @@ static void print_time(const ohm_profile *r, int mode, ohm_bench_figure figure)
 static void print_resident(const ohm_profile *r, int mode, const job *j, ohm_bench_figure figure)
 {
     const ohm_profile *p = &r[mode];
-    if (!isfinite(p->resident)) {
+    if (!isfinite(p->seen)) {
         fprintf(stderr, "bench_modes: this system does not tell the resident peak\n");
         return;
     }
-    figure.value = p->resident * MIB;
+    figure.value = p->seen * MIB;
     figure.unit = "MiB resident peak over the start";
-    figure.ratio = p->resident / r->resident;
+    figure.ratio = p->seen / r->seen;
     figure.note = NULL;
     ohm_bench_print(&figure);
     figure.baseline = "the plan's block";
-    figure.ratio = p->resident / (double)p->plan.reserved;
+    figure.ratio = p->seen / (double)p->plan.reserved;
     figure.target = j->judged ? 1.02 : 0.0;
     ohm_bench_print(&figure);
 }

@@ -35,7 +35,7 @@ set -- "$1" "${3:-}"
 export NSYS_NVTX_PROFILER_REGISTER_ONLY=0
 nsys profile --capture-range=nvtx --nvtx-capture="timed step@ohmgrad" --capture-range-end=stop \
     --trace=cuda,nvtx,osrt,cublas --sample=none --cpuctxsw=none --force-overwrite=true --output="$out" \
-    "$program" profile "$1" --modes "$mode" ${2:+--batch "$2"} --steps 1 --json "$out.json" ||
+    "$program" profile "$1" --modes "$mode" ${2:+--batch "$2"} --set train.record=false --steps 1 --json "$out.json" ||
     fail "nsys ended with an error; its lines stand above"
 nsys stats --force-export=true --report nvtx_sum --report nvtx_gpu_proj_sum --report cuda_gpu_kern_sum "$out.nsys-rep" ||
     fail "$out.nsys-rep: nsys cannot summarise it"

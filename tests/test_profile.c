@@ -60,9 +60,9 @@ static void planned_is_seen(int kind, int batch)
         ohm_profile p = {0};
         describe(&a, &job.config, kind, mode, batch);
         OHM_OK_OR_FAIL(ohm_profile_run(&p, &job, 1, 1, 1));
-        double share = p.resident / (double)p.plan.reserved;
+        double share = p.seen / (double)p.plan.reserved;
         ck_assert_msg(fabs(share - 1.0) <= 0.02, "%s, mode %s: %.0f bytes seen, %zu planned",
-                      a.name, ohm_mode_name(mode), p.resident, p.plan.reserved);
+                      a.name, ohm_mode_name(mode), p.seen, p.plan.reserved);
         ohm_profile_free(&p);
     }
 }

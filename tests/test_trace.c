@@ -338,6 +338,6 @@ OHM_TEST(trace, scripts_call_their_tools)
             "PATH=$PWD:$PATH PROGRAM=$P; export PATH PROGRAM; M=$ROOT/models/digits_mlp.yaml; "
             "\"$ROOT/profiling/nsys.sh\" $M detach 8 a/n && \"$ROOT/profiling/ncu.sh\" relu $M b/k && ls a b");
     ck_assert_ptr_nonnull(strstr(out, "--nvtx-capture=timed step@ohmgrad"));
-    ck_assert_ptr_nonnull(strstr(out, "--modes detach --batch 8 --steps 1 --json a/n.json"));
+    ck_assert_ptr_nonnull(strstr(out, "--modes detach --batch 8 --set train.record=false --steps 1 --json a/n.json"));
     ck_assert_ptr_nonnull(strstr(out, "--kernel-name regex:^relu$"));
 }

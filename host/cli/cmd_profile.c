@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend.h"
 #include "host/cli/cli.h"
 #include "host/cli/experiment.h"
 #include "host/cli/profile_report.h"
@@ -210,7 +211,8 @@ static ohm_status find_batches(const ohm_experiment *experiment, const arguments
 static ohm_status make_jobs(ohm_profile_job *job, int *together, const ohm_experiment *experiment,
                             const arguments *a)
 {
-    size_t room = ohm_memory_available();
+    size_t room;
+    OHM_TRY(ohm_backend_available(&room, &experiment->config));
     *together = 1;
     for (int b = 0; b < a->batches; b++) {
         size_t sum = 0;

@@ -20,6 +20,20 @@ const char *ohm_profile_chip(const ohm_config *config)
     return config->hardware_enabled ? config->hardware.name : "none";
 }
 
+/* "cuda:0, NVIDIA H100, gemm tf32, mvm fp16": what the numbers hang on besides the network and the chip. */
+static void describe_device(char *text, size_t room, const ohm_config *config)
+{
+    static const char *const gemm[] = {"fp32", "tf32", "bf16"}, *const mvm[] = {"fp32", "fp16"};
+    size_t bytes, used;
+    if (ohm_backend_describe(text, room, &bytes, config) != OHM_OK)
+        snprintf(text, room, "cpu");
+    used = strlen(text);
+    if (bytes)
+        used += (size_t)snprintf(text + used, room - used, ", gemm %s", gemm[config->train.gemm]);
+    if (config->hardware_enabled && used < room)
+        snprintf(text + used, room - used, ", mvm %s", mvm[config->hardware.mvm.precision]);
+}
+
 static const ohm_profile *result_at(const ohm_profile_report *r, int batch, int mode)
 {
     return &r->result[batch * r->modes + mode];
@@ -54,8 +68,8 @@ static void print_row(const ohm_profile *p, const ohm_profile *base, const char 
     printf("%-10s %9.4f %9.4f %9.4f %6.2f | %9.1f %9.1f %6.2f |", mode, seconds, p->seconds[0],
            p->seconds[p->steps - 1], seconds / ohm_profile_median(base), planned * MIB,
            p->average_total * MIB, planned / (double)base->plan.reserved);
-    if (isfinite(p->resident))
-        printf(" %9.1f %7.3f |", p->resident * MIB, p->resident / planned);
+    if (isfinite(p->seen))
+        printf(" %9.1f %7.3f |", p->seen * MIB, p->seen / planned);
     else
         printf(" %9s %7s |", "n/a", "n/a");
     print_share(p->cpu);
@@ -84,10 +98,12 @@ static void print_categories(const ohm_profile_report *r, int batch)
 void ohm_profile_print(const ohm_profile_report *r)
 {
     const ohm_config *config = &r->experiment->config;
+    char device[320];
+    describe_device(device, sizeof device, config);
     for (int b = 0; b < r->batches; b++) {
         const ohm_profile *base = base_of(r, b);
-        printf("%s%s, batch %d, chip %s, cpu, %d threads; %d steps each, %s\n", b ? "\n" : "",
-               r->experiment->architecture.name, r->batch[b], ohm_profile_chip(config),
+        printf("%s%s, batch %d, chip %s, %s, %d threads; %d steps each, %s\n", b ? "\n" : "",
+               r->experiment->architecture.name, r->batch[b], ohm_profile_chip(config), device,
                omp_get_max_threads(), r->steps,
                r->together ? "in turns" : "one mode after the other");
         printf("%-10s %9s %9s %9s %6s | %9s %9s %6s | %9s %7s | %9s %9s\n", "mode", "s/step", "min",
@@ -99,8 +115,9 @@ void ohm_profile_print(const ohm_profile_report *r)
     }
     printf("\ns/step    median; ratio: to the first row\n"
            "peak      what the plan reserves; mean: of what is live, over the time of a step\n"
-           "seen      growth of the process's resident peak over the reservation and one step\n"
-           "CPU, GPU  share of the threads' time that was computed in; utilisation by NVML (n/a: "
+           "seen      growth of the process's resident peak, or of a device's memory in use, over the "
+           "reservation and the first steps\n"
+           "CPU, GPU  share of the host threads' time that was computed in; utilisation by NVML (n/a: "
            "not available)\n");
 }
 
@@ -147,7 +164,7 @@ static cJSON *result_json(const ohm_profile *p, int batch, const char *mode)
     cJSON_AddNumberToObject(o, "planned_peak_bytes", (double)p->plan.reserved);
     cJSON_AddNumberToObject(o, "live_peak_bytes", (double)p->plan.peak_total);
     cJSON_AddNumberToObject(o, "mean_bytes", round(p->average_total));
-    add_share(o, "measured_peak_bytes", p->resident);
+    add_share(o, "measured_peak_bytes", p->seen);
     add_categories(o, p);
     add_share(o, "cpu_utilisation", p->cpu);
     add_share(o, "gpu_utilisation", p->gpu);
@@ -160,10 +177,9 @@ ohm_status ohm_profile_write_json(const ohm_profile_report *r, const char *path)
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "network", r->experiment->architecture.name);
     cJSON_AddStringToObject(json, "hardware", ohm_profile_chip(&r->experiment->config));
-    char device[320] = "cpu";
-    size_t bytes;
-    if (ohm_backend_describe(device, sizeof device, &bytes, &r->experiment->config) == OHM_OK)
-        cJSON_AddStringToObject(json, "device", device);
+    char device[320];
+    describe_device(device, sizeof device, &r->experiment->config);
+    cJSON_AddStringToObject(json, "device", device);
     cJSON_AddNumberToObject(json, "threads", omp_get_max_threads());
     cJSON_AddStringToObject(json, "commit", OHM_COMMIT);
     cJSON_AddNumberToObject(json, "steps", r->steps);

@@ -33,6 +33,9 @@ void executor_repair(void);
 void executor_break(const char *part);
 /* The next launch of such a kernel is refused where it is asked for: for its shape, or for want of memory. */
 void executor_refuse_launch(const char *part, bool memory);
+/* Calls queued(context, name) for every kernel, product, copy, fill and graph that is asked for on a stream;
+ * NULL: no more. */
+void executor_watch(void (*queued)(void *context, const char *name), void *context);
 /* Somebody else has taken so many bytes of the device's memory. */
 void executor_take(size_t bytes);
 /* The device is gone. executor_repair brings it back, and what was taken. */

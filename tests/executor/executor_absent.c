@@ -47,6 +47,11 @@ void executor_refuse_launch(const char *part, bool memory)
     (void)part, (void)memory;
 }
 
+void executor_watch(void (*queued)(void *context, const char *name), void *context)
+{
+    (void)queued, (void)context;
+}
+
 void executor_take(size_t bytes)
 {
     (void)bytes;

@@ -38,6 +38,15 @@ void executor_break(const char *part)
     broken_kernel = part;
 }
 
+static void (*watcher)(void *context, const char *name);
+static void *watching;
+
+void executor_watch(void (*queued)(void *context, const char *name), void *context)
+{
+    watcher = queued;
+    watching = context;
+}
+
 void executor_refuse_launch(const char *part, bool memory)
 {
     refused_kernel = part;
@@ -115,6 +124,8 @@ ohm_cuda_status queue(ohm_cuda_stream s, const char *call, work step)
         return broken;
     if (!s || !streams.count(s))
         return refuse(call, "no such stream");
+    if (watcher)
+        watcher(watching, call);
     if (s->captured) {
         s->captured->push_back(std::move(step));
     } else {
