@@ -264,12 +264,14 @@ template <int BM, int BN, bool CELLS> static size_t shared_bytes(const ohm_geome
 }
 
 /* Blocks of a layer: narrow ones for few columns, lower ones where more must be held per output. */
-enum form { NARROW, NARROW_CELLS, LOW, LOW_CELLS, SQUARE };
+enum form { NARROW, NARROW_CELLS, HALF, HALF_CELLS, LOW, LOW_CELLS, SQUARE };
 static form form_of(const ohm_geometry &g, const ohm_read &r)
 {
     const bool cells = r.read_noise && r.read_cells;
     if (ohm_packed_columns(&g) <= 32)
         return cells ? NARROW_CELLS : NARROW;
+    if (ohm_packed_columns(&g) <= 64)
+        return cells ? HALF_CELLS : HALF;
     if (cells)
         return LOW_CELLS;
     return mvm_groups(g) > 1 ? LOW : SQUARE;
@@ -282,6 +284,10 @@ extern "C" size_t ohm_mvm_mma_shared_bytes(const ohm_geometry *g, const ohm_read
         return shared_bytes<128, 32, false>(*g);
     case NARROW_CELLS:
         return shared_bytes<128, 32, true>(*g);
+    case HALF:
+        return shared_bytes<128, 64, false>(*g);
+    case HALF_CELLS:
+        return shared_bytes<128, 64, true>(*g);
     case LOW:
         return shared_bytes<64, 128, false>(*g);
     case LOW_CELLS:
@@ -328,6 +334,10 @@ extern "C" ohm_cuda_status ohm_mvm_mma_cuda(const ohm_mvm_output *y, const ohm_m
         return launch<128, 32, false>(job, bytes, s);
     case NARROW_CELLS:
         return launch<128, 32, true>(job, bytes, s);
+    case HALF:
+        return launch<128, 64, false>(job, bytes, s);
+    case HALF_CELLS:
+        return launch<128, 64, true>(job, bytes, s);
     case LOW:
         return launch<64, 128, false>(job, bytes, s);
     case LOW_CELLS:

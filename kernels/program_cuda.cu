@@ -1,12 +1,21 @@
 /* A block programs 128 columns of a row tile: a lane takes four neighbours, which share a Philox block,
- * a warp takes every eighth row. */
+ * a warp takes every eighth row. Layers are small beside a device, so that a block takes 32 rows only,
+ * but for chips with thermal noise, whose blocks add up whole columns. */
 #include "kernels/program_cuda.h"
 
 #include "kernels/normals_cuda.cuh"
 #include "kernels/platform_cuda.h"
 #include "kernels/program_cell.h"
 
-enum { LANES = 32, ROWS = 8, STRIP = 4 * LANES, SLICES_MOST = 8, LEVELS = 256, TABLES = 8 };
+enum {
+    LANES = 32,
+    ROWS = 8,
+    STRIP = 4 * LANES,
+    PART = 32,
+    SLICES_MOST = 8,
+    LEVELS = 256,
+    TABLES = 8
+};
 
 struct program_job {
     ohm_tiles tiles;
@@ -20,6 +29,7 @@ struct program_job {
     ohm_programming p;
     ohm_read_law read;
     uint8_t ref_level[SLICES_MOST];
+    int part; /* rows of a block */
 };
 
 /* What a device does at each level, in shared memory: neighbouring lanes want different levels. */
@@ -131,8 +141,8 @@ static __device__ __forceinline__ void program_four(double (&g)[4], double (&slo
                 double q, dq;
                 const double scale = p.flicker_scale * z[i];
                 ohm_flicker_share(&q, &dq, p.flicker, written[i] / p.g_max);
-                slope[i] = slope[i] * (1.0 + q * scale) +
-                           g[i] * scale * dq * d_written[i] / p.g_max;
+                slope[i] =
+                    slope[i] * (1.0 + q * scale) + g[i] * scale * dq * d_written[i] / p.g_max;
                 g[i] *= 1.0 + q * scale;
             }
         }
@@ -193,12 +203,14 @@ static __device__ __forceinline__ double variance_of(const ohm_read_law &read, d
 /* Where a block works. */
 struct strip {
     int slice, t, column_tile, begin, rows;
+    int from, to;       /* rows of this block, of those of the tile */
     int first, columns; /* of the column tile: outputs, how many it has */
     int local;          /* this lane's first column within the column tile */
 };
 
-static __device__ __forceinline__ strip strip_of(const ohm_geometry &g)
+static __device__ __forceinline__ strip strip_of(const program_job &job)
 {
+    const ohm_geometry &g = job.g;
     const int pitch = ohm_tile_pitch(&g), strips = (pitch + STRIP - 1) / STRIP;
     const int x = static_cast<int>(blockIdx.x), tile = x / strips;
     strip at;
@@ -207,6 +219,8 @@ static __device__ __forceinline__ strip strip_of(const ohm_geometry &g)
     at.column_tile = tile % g.column_tiles;
     at.begin = ohm_tile_begin(&g, at.t);
     at.rows = ohm_tile_begin(&g, at.t + 1) - at.begin;
+    at.from = static_cast<int>(blockIdx.y) * job.part;
+    at.to = at.from + job.part < at.rows ? at.from + job.part : at.rows;
     const int wide = g.column_tiles == 1 ? g.n : g.tile_columns;
     at.first = at.column_tile * wide;
     at.columns = g.n - at.first < wide ? g.n - at.first : wide;
@@ -219,8 +233,7 @@ static __device__ __forceinline__ void cells_of(double (&g)[4], double (&slope)[
                                                 const program_job &job, const level_table &table,
                                                 const strip &at, int sign, int r)
 {
-    const uint64_t e =
-        ohm_cell_element(&job.g, at.slice, sign, at.begin + r, at.first + at.local);
+    const uint64_t e = ohm_cell_element(&job.g, at.slice, sign, at.begin + r, at.first + at.local);
     unsigned level[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)
@@ -228,9 +241,8 @@ static __device__ __forceinline__ void cells_of(double (&g)[4], double (&slope)[
     program_four(g, slope, job, table, level, e);
 }
 
-static __device__ __forceinline__ double reference_of(const program_job &job,
-                                                      const level_table &table, const strip &at,
-                                                      int r)
+static __device__ __forceinline__ double
+reference_of(const program_job &job, const level_table &table, const strip &at, int r)
 {
     const unsigned level = job.ref_level[at.slice];
     const unsigned levels[4] = {level, level, level, level};
@@ -246,12 +258,14 @@ static __global__ void program_physical(const __grid_constant__ program_job job)
 {
     OHM_SHARED(double, table, [TABLES][LEVELS]);
     const ohm_geometry &g = job.g;
+    const strip at = strip_of(job);
+    if (at.from >= at.rows)
+        return;
     fill_table(table, job, threadIdx.y * LANES + threadIdx.x, g.max_level + 1);
     __syncthreads();
-    const strip at = strip_of(g);
     if (at.local >= at.columns)
         return;
-    for (int r = static_cast<int>(threadIdx.y); r < at.rows; r += ROWS) {
+    for (int r = at.from + static_cast<int>(threadIdx.y); r < at.to; r += ROWS) {
         for (int sign = 0; sign < (g.differential ? 2 : 1); sign++) {
             double cells[4], slope[4];
             cells_of(cells, slope, job, table, at, sign, r);
@@ -282,8 +296,8 @@ static __device__ __forceinline__ double after_wires(const program_job &job, con
 {
     if (!job.solved)
         return before;
-    const float g = job.solved[ohm_physical_index(&job.g, &job.p, at.slice, at.t, at.column_tile,
-                                                  sign, r, c)];
+    const float g =
+        job.solved[ohm_physical_index(&job.g, &job.p, at.slice, at.t, at.column_tile, sign, r, c)];
     return fmax(static_cast<double>(g), 0.0);
 }
 
@@ -323,9 +337,9 @@ static __device__ __forceinline__ void program_row(const program_job &job, const
         cells_of(before[sign], slope, job, table, at, sign, r);
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            after[sign][i] = at.local + i < at.columns ? after_wires(job, at, sign, r, at.local + i,
-                                                                     before[sign][i])
-                                                       : 0.0;
+            after[sign][i] = at.local + i < at.columns
+                                 ? after_wires(job, at, sign, r, at.local + i, before[sign][i])
+                                 : 0.0;
         if (gradient && at.slice == 0)
             store_gradient(job, at, sign, r, before[sign], after[sign], slope);
 #pragma unroll
@@ -343,10 +357,12 @@ static __device__ __forceinline__ void program_row(const program_job &job, const
         *ref_sum += job.johnson_scale * ref_after;
         if (at.local == 0) {
             const size_t to =
-                (static_cast<size_t>(at.slice) * g.column_tiles + at.column_tile) * g.k + at.begin + r;
+                (static_cast<size_t>(at.slice) * g.column_tiles + at.column_tile) * g.k + at.begin +
+                r;
             job.tiles.ref[to] = static_cast<float>(ref_after - g.pedestal);
             if (job.tiles.ref_variance)
-                job.tiles.ref_variance[to] = static_cast<float>(variance_of(job.read, ref, ref_after));
+                job.tiles.ref_variance[to] =
+                    static_cast<float>(variance_of(job.read, ref, ref_after));
             if (gradient && at.slice == 0) {
                 const size_t cell =
                     static_cast<size_t>(at.begin + r) * g.column_tiles + at.column_tile;
@@ -394,12 +410,14 @@ static __global__ void program_tiles(const __grid_constant__ program_job job)
     OHM_SHARED(double, ref_part, [ROWS]);
     const ohm_geometry &g = job.g;
     const int lane = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
+    const strip at = strip_of(job);
+    if (at.from >= at.rows)
+        return;
     fill_table(table, job, threadIdx.y * LANES + threadIdx.x, g.max_level + 1);
     __syncthreads();
-    const strip at = strip_of(g);
     const int arrays = ohm_arrays(&g), pitch = ohm_tile_pitch(&g);
     double sum[2][4] = {{0.0}}, ref_sum = 0.0;
-    for (int r = y; r < at.rows && at.local < pitch; r += ROWS)
+    for (int r = at.from + y; r < at.to && at.local < pitch; r += ROWS)
         program_row<gradient>(job, table, at, r, sum, &ref_sum);
     if (!job.tiles.johnson)
         return;
@@ -480,16 +498,20 @@ static program_job job_of(const ohm_geometry *g, const ohm_programming *p, const
     job.p.law_context = nullptr;
     job.w_split = w_split;
     job.step = step;
+    job.part = PART;
     for (int i = 0; i < g->slices && !g->differential; i++)
         job.ref_level[i] = ref_level[i];
     return job;
 }
 
-static unsigned grid_of(const ohm_geometry *g)
+static dim3 grid_of(const program_job &job)
 {
-    const int strips = (ohm_tile_pitch(g) + STRIP - 1) / STRIP;
-    return static_cast<unsigned>(g->slices) * static_cast<unsigned>(g->tiles) *
-           static_cast<unsigned>(g->column_tiles) * static_cast<unsigned>(strips);
+    const ohm_geometry &g = job.g;
+    const int strips = (ohm_tile_pitch(&g) + STRIP - 1) / STRIP,
+              parts = (ohm_tile_rows_most(&g) + job.part - 1) / job.part;
+    return dim3(static_cast<unsigned>(g.slices) * static_cast<unsigned>(g.tiles) *
+                    static_cast<unsigned>(g.column_tiles) * static_cast<unsigned>(strips),
+                static_cast<unsigned>(parts));
 }
 
 static ohm_cuda_status refuse_shape(const ohm_geometry *g)
@@ -499,13 +521,11 @@ static ohm_cuda_status refuse_shape(const ohm_geometry *g)
                : OHM_CUDA_OK;
 }
 
-extern "C" ohm_cuda_status ohm_program_cuda(const ohm_tiles *tiles,
-                                            const ohm_cell_gradient *gradient,
-                                            const ohm_geometry *g, const ohm_programming *p,
-                                            const ohm_read_law *read, double johnson_scale,
-                                            const uint8_t *w_split, const uint8_t *ref_level,
-                                            const float *solved, const uint32_t *step,
-                                            ohm_cuda_stream s)
+extern "C" ohm_cuda_status
+ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient *gradient, const ohm_geometry *g,
+                 const ohm_programming *p, const ohm_read_law *read, double johnson_scale,
+                 const uint8_t *w_split, const uint8_t *ref_level, const float *solved,
+                 const uint32_t *step, ohm_cuda_stream s)
 {
     ohm_cuda_status status = refuse_shape(g);
     if (status == OHM_CUDA_OK && (p->ir != OHM_WIRES_NONE) != (solved != nullptr))
@@ -520,15 +540,18 @@ extern "C" ohm_cuda_status ohm_program_cuda(const ohm_tiles *tiles,
     job.read = *read;
     job.johnson_scale = johnson_scale;
     job.solved = solved;
-    return gradient ? OHM_LAUNCH((program_tiles<true>), grid_of(g), dim3(LANES, ROWS), 0, s, job)
-                    : OHM_LAUNCH((program_tiles<false>), grid_of(g), dim3(LANES, ROWS), 0, s, job);
+    if (tiles->johnson)
+        job.part = ohm_tile_rows_most(g);
+    return gradient
+               ? OHM_LAUNCH((program_tiles<true>), grid_of(job), dim3(LANES, ROWS), 0, s, job)
+               : OHM_LAUNCH((program_tiles<false>), grid_of(job), dim3(LANES, ROWS), 0, s, job);
 }
 
 extern "C" ohm_cuda_status ohm_program_physical_cuda(float *physical, const ohm_geometry *g,
                                                      const ohm_programming *p,
                                                      const uint8_t *w_split,
-                                                     const uint8_t *ref_level,
-                                                     const uint32_t *step, ohm_cuda_stream s)
+                                                     const uint8_t *ref_level, const uint32_t *step,
+                                                     ohm_cuda_stream s)
 {
     const size_t cells = ohm_physical_tiles(g, p) * static_cast<size_t>(p->physical_rows) *
                          static_cast<size_t>(p->physical_columns);
@@ -541,5 +564,5 @@ extern "C" ohm_cuda_status ohm_program_physical_cuda(float *physical, const ohm_
         return status;
     program_job job = job_of(g, p, w_split, ref_level, step);
     job.physical = physical;
-    return OHM_LAUNCH(program_physical, grid_of(g), dim3(LANES, ROWS), 0, s, job);
+    return OHM_LAUNCH(program_physical, grid_of(job), dim3(LANES, ROWS), 0, s, job);
 }

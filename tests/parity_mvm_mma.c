@@ -114,7 +114,9 @@ OHM_PARITY_ALONE(mvm_mma_cuda, every_drive)
 static ohm_verdict wide_blocks(void)
 {
     PARITY_CHECK(chip(0, 80, 200, 150, 37, 208)); /* one read: 128 x 128 */
-    PARITY_CHECK(chip(1, 80, 100, 60, 37, 100));  /* several: 64 x 128, two reads of a transform */
+    PARITY_CHECK(chip(1, 48, 70, 100, 37, 70));   /* several: 64 x 128 */
+    PARITY_CHECK(chip(1, 80, 100, 60, 37, 100));  /* 128 x 64, two reads of a transform */
+    PARITY_CHECK(chip(4, 80, 100, 50, 20, 100));  /* with per-cell variances */
     PARITY_CHECK(chip(2, 64, 100, 40, 10, 100));
     PARITY_CHECK(chip(4, 80, 160, 130, 70, 160)); /* per-cell variances */
     return chip(5, 48, 70, 50, 5, 70);

@@ -167,7 +167,9 @@ static ohm_verdict check_table(int every)
             char settings[1024];
             if (!every && j != i % MAPPINGS)
                 continue;
-            snprintf(settings, sizeof settings, "%s tile.rows=32 %s", mappings[j], models[i]);
+            /* tiles of one and of two parts */
+            snprintf(settings, sizeof settings, "%s tile.rows=%d %s", mappings[j],
+                     (i + j) % 4 < 2 ? 32 : 48, models[i]);
             PARITY_CHECK(check(settings, 37, (i + j) % 2 ? 29 : 28, (i + j) % 3 == 0, 0.0));
         }
     return parity_pass();
