@@ -98,7 +98,8 @@ all: $(LIB) $(CUDA_LIB) $(PROGRAM) $(PLUGINS) ## the library and the program, in
 
 comma := ,
 
-tests-binary: $(TESTS) $(CUDA_TESTS) $(PROGRAM) $(PLUGINS) $(BUILD)/bench_cuda_executor $(BUILD)/bundled/ohmgrad
+tests-binary: $(TESTS) $(CUDA_TESTS) $(PROGRAM) $(PLUGINS) $(BUILD)/bench_cuda_executor $(BUILD)/bench_modes_executor \
+              $(BUILD)/bundled/ohmgrad
 
 .PHONY: all tests-binary FORCE
 
@@ -147,7 +148,7 @@ $(BUILD)/link.txt: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(CUDA_LIBS)' | cmp -s - $@ || echo '$(CUDA_LIBS)' > $@
 
-$(BENCH_BIN): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
+$(filter-out %/bench_modes,$(BENCH_BIN)): $(BUILD)/%: $(OBJ)/profiling/%.o $(PART_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) $(if $(filter %/oracle_sparse.o,$^),$(CHOLMOD))
 
@@ -159,6 +160,16 @@ $(BUILD)/bench_cuda $(BUILD)/bundled/bench_cuda: $(BENCH_CUDA_OBJ) $(PART_OBJ) $
 	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(CUDA_LIB) $(LIB) $(LDFLAGS) $(LIBS) $(CUDA_LIBS)
 
 $(BUILD)/bench_cuda_executor: $(BENCH_CUDA_OBJ) $(PART_OBJ) $(EXECUTOR_OBJ) $(LIB)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) -lstdc++
+
+# The gradient modes, on either.
+$(BUILD)/bench_modes $(BUILD)/bundled/bench_modes: $(OBJ)/profiling/bench_modes.o $(PART_OBJ) $(LIB) $(CUDA_LIB) $(BUILD)/link.txt
+	@mkdir -p $(@D)
+	$(call SAY,link  $@)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(WHOLE_CUDA) $(LIB) $(LDFLAGS) $(LIBS) $(CUDA_LIBS)
+
+$(BUILD)/bench_modes_executor: $(OBJ)/profiling/bench_modes.o $(PART_OBJ) $(CUDA_HOST_OBJ) $(EXECUTOR_OBJ) $(LIB)
 	$(call SAY,link  $@)
 	$(Q)$(CC) $(BASE) $(CFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDFLAGS) $(LIBS) -lstdc++
 
@@ -330,7 +341,7 @@ gpu-report: ## on a machine with a GPU: tests, sanitizer, benchmarks, a training
 	+@sh profiling/gpu-report.sh
 
 # Sources and programs for a machine with a GPU, CUDA and a compiler and nothing else: unpack, ./gpu-report.
-BUNDLED := $(addprefix $(BUILD)/bundled/,tests-cuda bench_cuda ohmgrad)
+BUNDLED := $(addprefix $(BUILD)/bundled/,tests-cuda bench_cuda bench_modes ohmgrad)
 bundle-file: $(BUNDLED)
 	@CC='$(CC)' sh profiling/bundle.sh $(BUILD)/ohmgrad-gpu.tar.gz $(BUNDLED)
 

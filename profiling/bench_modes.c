@@ -1,10 +1,12 @@
 /* The gradient modes in the form of Table III of Feng et al. 2025: seconds per training step, peak and
  * average memory, on random images, measured by host/profile.h: all modes in one process, a step each in
- * turns.
+ * turns, as far as their plans fit together.
  *
- *     bench_modes [HARDWARE [NETWORK [BATCH [STEPS]]]]
+ *     bench_modes [--device DEVICE] [HARDWARE [NETWORK [BATCH [STEPS]]]]
  *
- * Without arguments: ResNet-20 at batch 128 and LeNet-5 at batch 64, chip rasch2023, 5 steps. */
+ * Without a network: ResNet-20 at batch 128 and LeNet-5 at batch 64; on a device, in half precision,
+ * ResNet-18 at batch 512, VGG-11 at 256 and ResNet-20 at 512. Chip rasch2023, 5 steps. A mode that the device
+ * lacks, or that does not fit, is said to be missing, and the exit status is then 1. */
 #include <math.h>
 #include <omp.h>
 #include <stdio.h>
@@ -12,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/backend.h"
+#include "host/plan.h"
 #include "host/profile.h"
 #include "models/networks.h"
 #include "profiling/bench.h"
@@ -22,113 +26,215 @@ static const double MIB = 1.0 / (1 << 20);
 typedef struct {
     const char *hardware, *network;
     int batch, steps;
-    int judged; /* the targets are those of ResNet-20 at batch 128 */
+    int time, memory; /* whether step time and planned peak of nograd, and the plan's truth, are judged */
 } job;
 
-static ohm_status describe(ohm_profile_job *all, ohm_architecture *architecture, const job *j)
+/* What all jobs share. */
+typedef struct {
+    const char *asked; /* --device, or NULL */
+    int on_device;
+    char device[320];
+} place;
+
+static ohm_status describe(ohm_config *config, ohm_architecture *architecture, const job *j,
+                           const place *p)
 {
-    char assignment[128];
-    ohm_config *config = &all[0].config;
+    char assignment[400];
     OHM_TRY(ohm_config_read(config, NULL));
     snprintf(assignment, sizeof assignment, "network.kind=%s", j->network);
     OHM_TRY(ohm_config_set(config, assignment));
+    snprintf(assignment, sizeof assignment, "device=%s", p->asked ? p->asked : "cpu");
+    OHM_TRY(ohm_config_set(config, assignment));
     OHM_TRY(ohm_hardware_read(&config->hardware, j->hardware));
     config->hardware_enabled = 1;
+    config->hardware.mvm.precision = p->on_device ? OHM_MVM_FP16 : OHM_MVM_FP32;
     config->train.batch = j->batch;
-    OHM_TRY(ohm_model_build(architecture, config, SIDE, SIDE, CHANNELS, CLASSES));
+    return ohm_model_build(architecture, config, SIDE, SIDE, CHANNELS, CLASSES);
+}
+
+/* Jobs of the modes that fit by themselves; the others are named. *together: all fit at once. */
+static ohm_status make_jobs(ohm_profile_job *all, int *modes, int *together,
+                            const ohm_architecture *architecture, const ohm_config *config)
+{
+    size_t available, sum = 0;
+    OHM_TRY(ohm_backend_available(&available, config));
+    *modes = 0;
     for (int mode = 0; mode < OHM_MODES; mode++) {
-        all[mode].architecture = architecture;
-        all[mode].config = *config;
-        all[mode].config.train.mode = mode;
+        ohm_plan plan;
+        ohm_profile_job *one = &all[*modes];
+        one->architecture = architecture;
+        one->config = *config;
+        one->config.train.mode = mode;
+        ohm_status status = ohm_plan_check(architecture, &one->config, 0, available);
+        if (status == OHM_ERR_MEMORY) {
+            fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
+            continue;
+        }
+        OHM_TRY(status);
+        OHM_TRY(ohm_plan_make(&plan, architecture, &one->config, config->train.batch, 0));
+        sum += plan.total;
+        ++*modes;
     }
+    *together = sum <= available;
     return OHM_OK;
 }
 
 /* ---- what is printed ----------------------------------------------------------------------- */
 
-static void print_time(const ohm_profile *r, int mode, ohm_bench_figure figure)
+/* A figure of mode m, whose ratio to mode `to` is at most `target`, if that is not 0. */
+static void print_ratio(ohm_bench_figure figure, const ohm_profile *m, const ohm_profile *to,
+                        double (*value)(const ohm_profile *), double target)
 {
-    char note[128];
-    snprintf(note, sizeof note, "median of %d steps, %.4g to %.4g s", r[mode].steps,
-             r[mode].seconds[0], r[mode].seconds[r[mode].steps - 1]);
-    figure.value = ohm_profile_median(&r[mode]);
-    figure.unit = "s/step";
-    figure.ratio = figure.value / ohm_profile_median(r);
-    figure.note = note;
-    ohm_bench_print(&figure);
-}
-
-static void print_resident(const ohm_profile *r, int mode, const job *j, ohm_bench_figure figure)
-{
-    const ohm_profile *p = &r[mode];
-    if (!isfinite(p->seen)) {
-        fprintf(stderr, "bench_modes: this system does not tell the resident peak\n");
-        return;
-    }
-    figure.value = p->seen * MIB;
-    figure.unit = "MiB resident peak over the start";
-    figure.ratio = p->seen / r->seen;
-    figure.note = NULL;
-    ohm_bench_print(&figure);
-    figure.baseline = "the plan's block";
-    figure.ratio = p->seen / (double)p->plan.reserved;
-    figure.target = j->judged ? 1.02 : 0.0;
-    ohm_bench_print(&figure);
-}
-
-static void print_memory(const ohm_profile *r, int mode, const job *j, ohm_bench_figure figure)
-{
-    const ohm_memory *plan = &r[mode].plan;
-    char note[256] = "planned MiB:";
-    for (int i = 0; i < OHM_MEMORY_CATEGORIES; i++)
-        snprintf(note + strlen(note), sizeof note - strlen(note), "%s %s %.1f", i ? "," : "",
-                 ohm_memory_name(i), (double)plan->peak[i] * MIB);
+    figure.value = value(m);
+    figure.ratio = figure.value / value(to);
     figure.at_most = true;
-    figure.target = mode == OHM_MODE_NOGRAD && j->judged ? 1.10 : 0.0;
-    figure.value = (double)plan->reserved * MIB;
-    figure.unit = "MiB planned peak";
-    figure.ratio = (double)plan->reserved / (double)r->plan.reserved;
-    figure.note = note;
+    figure.target = target;
     ohm_bench_print(&figure);
-    print_resident(r, mode, j, figure);
 }
 
-static void print_table(const ohm_profile *r, const job *j)
+static double planned_mib(const ohm_profile *p)
 {
-    fprintf(stderr, "\n%s, batch %d, chip %s, %d threads\n%-10s %10s %8s %10s %10s %8s\n",
-            j->network, j->batch, j->hardware, omp_get_max_threads(), "mode", "s/step", "x base",
-            "peak MiB", "mean MiB", "x base");
-    for (int mode = 0; mode < OHM_MODES; mode++)
-        fprintf(stderr, "%-10s %10.3f %8.2f %10.1f %10.1f %8.3f\n", ohm_mode_name(mode),
-                ohm_profile_median(&r[mode]), ohm_profile_median(&r[mode]) / ohm_profile_median(r),
-                (double)r[mode].plan.reserved * MIB, r[mode].average_total * MIB,
-                (double)r[mode].plan.reserved / (double)r->plan.reserved);
+    return (double)p->plan.reserved * MIB;
 }
 
-static ohm_status bench(const job *j)
+static double seen_mib(const ohm_profile *p)
 {
-    static ohm_profile_job all[OHM_MODES];
-    static ohm_profile r[OHM_MODES];
-    static ohm_architecture architecture;
+    return p->seen * MIB;
+}
+
+/* The larger over the smaller. */
+static void print_truth(ohm_bench_figure figure, const ohm_profile *p, double target)
+{
+    const double share = p->seen / (double)p->plan.reserved;
+    figure.value = seen_mib(p);
+    figure.baseline = "the plan's block";
+    figure.ratio = share < 1.0 ? 1.0 / share : share;
+    figure.at_most = true;
+    figure.target = target;
+    ohm_bench_print(&figure);
+}
+
+static void print_mode(const ohm_profile *m, const ohm_profile *base, const ohm_profile *full,
+                       const job *j, ohm_bench_figure figure)
+{
+    const int nograd = !strcmp(figure.what, ohm_mode_name(OHM_MODE_NOGRAD));
+    char time[128], memory[256] = "planned MiB:";
+    snprintf(time, sizeof time, "median of %d steps, %.4g to %.4g s", m->steps, m->seconds[0],
+             m->seconds[m->steps - 1]);
+    for (int i = 0; i < OHM_MEMORY_CATEGORIES; i++)
+        snprintf(memory + strlen(memory), sizeof memory - strlen(memory), "%s %s %.1f",
+                 i ? "," : "", ohm_memory_name(i), (double)m->plan.peak[i] * MIB);
+    figure.unit = "s/step";
+    figure.note = time;
+    print_ratio(figure, m, base, ohm_profile_median, nograd && j->time ? 1.5 : 0.0);
+    figure.unit = "MiB planned peak";
+    figure.note = memory;
+    print_ratio(figure, m, base, planned_mib, nograd && j->memory ? 1.10 : 0.0);
+    figure.note = NULL;
+    figure.unit = figure.device ? "MiB of the device's memory in use" : "MiB resident peak over the start";
+    if (isfinite(m->seen)) {
+        print_ratio(figure, m, base, seen_mib, 0.0);
+        print_truth(figure, m, j->memory ? 1.02 : 0.0);
+    } else
+        fprintf(stderr, "bench_modes: this system does not tell the resident peak\n");
+    if (!nograd || !full)
+        return;
+    figure.baseline = ohm_mode_name(OHM_MODE_FULL);
+    figure.unit = "s/step";
+    print_ratio(figure, m, full, ohm_profile_median, 0.0);
+    figure.unit = "MiB planned peak";
+    print_ratio(figure, m, full, planned_mib, 0.0);
+}
+
+static void print_row(const ohm_profile *m, const ohm_profile *base, const char *mode)
+{
+    fprintf(stderr, "%-10s %10.4f %8.2f %10.1f %10.1f %8.3f\n", mode, ohm_profile_median(m),
+            ohm_profile_median(m) / ohm_profile_median(base), planned_mib(m),
+            m->average_total * MIB, planned_mib(m) / planned_mib(base));
+}
+
+/* The result of `mode`, or NULL. */
+static const ohm_profile *result_of(const ohm_profile *r, const ohm_profile_job *all, int modes,
+                                    int mode)
+{
+    for (int i = 0; i < modes; i++)
+        if (all[i].config.train.mode == mode)
+            return *r[i].refused ? NULL : &r[i];
+    return NULL;
+}
+
+static ohm_status print_all(const ohm_profile *r, const ohm_profile_job *all, int modes,
+                            const job *j, const place *p)
+{
+    const ohm_profile *base = result_of(r, all, modes, OHM_MODE_BASELINE),
+                      *full = result_of(r, all, modes, OHM_MODE_FULL);
     char shape[160];
-    snprintf(shape, sizeof shape, "%s, batch %d, %s", j->network, j->batch, j->hardware);
-    OHM_TRY(describe(all, &architecture, j));
-    OHM_TRY(ohm_profile_run(r, all, OHM_MODES, j->steps, 1));
-    for (int mode = 0; mode < OHM_MODES; mode++) {
-        if (*r[mode].refused)
-            return OHM_FAIL(OHM_ERR_UNSUPPORTED, "mode %s: %s", ohm_mode_name(mode),
-                            r[mode].refused);
-        const ohm_bench_figure figure = {.bench = "modes",
-                                         .what = ohm_mode_name(mode),
-                                         .shape = shape,
-                                         .threads = omp_get_max_threads(),
-                                         .baseline = "baseline"};
-        print_time(r, mode, figure);
-        print_memory(r, mode, j, figure);
+    int missing = OHM_MODES - modes;
+    snprintf(shape, sizeof shape, "%s, batch %d, %s%s", j->network, j->batch, j->hardware,
+             p->on_device ? ", mvm fp16" : "");
+    for (int i = 0; i < modes; i++) {
+        const char *name = ohm_mode_name(all[i].config.train.mode);
+        missing += *r[i].refused != 0;
+        if (*r[i].refused)
+            fprintf(stderr, "bench_modes: mode %s is missing: %s\n", name, r[i].refused);
+        else if (base)
+            print_mode(&r[i], base, full, j,
+                       (ohm_bench_figure){.bench = "modes",
+                                          .what = name,
+                                          .shape = shape,
+                                          .threads = omp_get_max_threads(),
+                                          .device = p->on_device ? p->device : NULL,
+                                          .baseline = "baseline"});
     }
-    print_table(r, j);
-    for (int mode = 0; mode < OHM_MODES; mode++)
-        ohm_profile_free(&r[mode]);
+    fprintf(stderr, "\n%s, %d threads\n%-10s %10s %8s %10s %10s %8s\n", shape,
+            omp_get_max_threads(), "mode", "s/step", "x base", "peak MiB", "mean MiB", "x base");
+    for (int i = 0; i < modes && base; i++)
+        if (!*r[i].refused)
+            print_row(&r[i], base, ohm_mode_name(all[i].config.train.mode));
+    return missing ? OHM_FAIL(OHM_ERR_UNSUPPORTED, "%s: %d of %d modes are missing", shape, missing,
+                              OHM_MODES)
+                   : OHM_OK;
+}
+
+static ohm_status bench(const job *j, const place *p)
+{
+    static ohm_config config;
+    static ohm_profile_job all[OHM_MODES];
+    static ohm_architecture architecture;
+    static ohm_profile r[OHM_MODES]; /* zeroed: by ohm_profile_free after each job */
+    int modes, together;
+    OHM_TRY(describe(&config, &architecture, j, p));
+    OHM_TRY(make_jobs(all, &modes, &together, &architecture, &config));
+    ohm_status status = ohm_profile_run(r, all, modes, j->steps, together);
+    if (status == OHM_OK)
+        status = print_all(r, all, modes, j, p);
+    for (int i = 0; i < modes; i++)
+        ohm_profile_free(&r[i]);
+    return status;
+}
+
+/* One that fails leaves the others to be measured. */
+static int bench_all(const job *j, int count, const place *p)
+{
+    int failed = 0;
+    for (int i = 0; i < count; i++)
+        if (bench(&j[i], p) != OHM_OK) {
+            fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
+            failed = 1;
+        }
+    return failed;
+}
+
+static ohm_status find_place(place *p)
+{
+    char assignment[400];
+    size_t bytes;
+    static ohm_config config;
+    snprintf(assignment, sizeof assignment, "device=%s", p->asked ? p->asked : "cpu");
+    OHM_TRY(ohm_config_read(&config, NULL));
+    OHM_TRY(ohm_config_set(&config, assignment));
+    OHM_TRY(ohm_backend_describe(p->device, sizeof p->device, &bytes, &config));
+    p->on_device = bytes > 0;
     return OHM_OK;
 }
 
@@ -144,20 +250,30 @@ int main(int argc, char **argv)
     /* Idle processes must not spin; OpenMP reads this when the process starts. */
     if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 1) == 0)
         execv("/proc/self/exe", argv);
+    place p = {0};
+    if (argc > 2 && !strcmp(argv[1], "--device")) {
+        p.asked = argv[2];
+        argc -= 2;
+        argv += 2;
+    }
+    if (find_place(&p) != OHM_OK) {
+        fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
+        return 1;
+    }
     const char *hardware = argc > 1 ? argv[1] : "rasch2023";
-    const job standard[2] = {{hardware, "resnet20", 128, STEPS, 1},
-                             {hardware, "lenet5", 64, STEPS, 0}};
-    job asked = {hardware, argc > 2 ? argv[2] : "resnet20", argc > 3 ? number(argv[3], 1, 100000) : 128,
-                 argc > 4 ? number(argv[4], 1, OHM_PROFILE_STEPS_MAX) : STEPS, 0};
-    asked.judged = asked.batch == 128 && strcmp(asked.network, "resnet20") == 0;
+    const job on_cpu[] = {{hardware, "resnet20", 128, STEPS, 0, 1}, {hardware, "lenet5", 64, STEPS, 0, 0}},
+              on_device[] = {{hardware, "resnet18", 512, STEPS, 1, 1},
+                             {hardware, "vgg11", 256, STEPS, 0, 1},
+                             {hardware, "resnet20", 512, STEPS, 0, 1}};
+    if (argc <= 2)
+        return p.on_device ? bench_all(on_device, sizeof on_device / sizeof *on_device, &p)
+                           : bench_all(on_cpu, sizeof on_cpu / sizeof *on_cpu, &p);
+    job asked = {hardware, argv[2], argc > 3 ? number(argv[3], 1, 100000) : 128,
+                 argc > 4 ? number(argv[4], 1, OHM_PROFILE_STEPS_MAX) : STEPS, 0, 0};
+    asked.memory = !p.on_device && asked.batch == 128 && strcmp(asked.network, "resnet20") == 0;
     if (!asked.batch || !asked.steps) {
         fprintf(stderr, "bench_modes: BATCH is 1..100000, STEPS 1..%d\n", OHM_PROFILE_STEPS_MAX);
         return 1;
     }
-    ohm_status status = argc > 2 ? bench(&asked) : bench(&standard[0]);
-    if (argc <= 2 && status == OHM_OK)
-        status = bench(&standard[1]);
-    if (status != OHM_OK)
-        fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
-    return status == OHM_OK ? 0 : 1;
+    return bench_all(&asked, 1, &p);
 }

@@ -47,8 +47,34 @@ OHM_TEST_SLOW(device_bench, every_kernel_is_right_and_measured)
     ck_assert_ptr_eq(strchr(out, '\n'), out + strlen(out) - 1);
 }
 
+/* The four modes of a small network with a chip, and of one that does not fit. */
+OHM_TEST_SLOW(device_bench, gradient_modes_are_measured_on_a_device)
+{
+    int got = script("\"$BUILT/bench_modes_executor\" --device cuda rasch2023 mlp 8 2");
+    if (strstr(out, "on the CPU alone so far"))
+        OHM_SKIP("%s", out);
+    ck_assert_msg(got == 0, "%d: %s", got, out);
+    static const char *const modes[] = {"baseline", "full", "detach", "nograd"};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        char what[64];
+        snprintf(what, sizeof what, "\"what\": \"%s\"", modes[i]);
+        says(what);
+    }
+    says("mlp, batch 8, rasch2023, mvm fp16");
+    says("MiB of the device's memory in use");
+    says("\"baseline\": \"full\"");
+    says("\"device\": \"cuda:0, host executor\"");
+    ck_assert_int_eq(script("\"$BUILT/bench_modes_executor\" --device cuda rasch2023 mlp 100000 1"), 1);
+    says("4 of 4 modes are missing");
+    says("set train.micro_batch to at most ");
+    ck_assert_int_eq(script("\"$BUILT/bench_modes_executor\" --device cuda rasch2023 mlp 0"), 1);
+    ck_assert_int_eq(script("\"$BUILT/bench_modes_executor\" --device gpu"), 1);
+    says("'gpu'");
+}
+
 /* Stand-ins: a GPU, a sanitizer whose racecheck finds something, a benchmark with a figure met and one
- * missed, and a program whose run on the device loses $DEVICE_LOSS at step 20. */
+ * missed, one of gradient modes, and a program whose run on the device loses $DEVICE_LOSS and is right on
+ * $DEVICE_CHIPS of chips. */
 #define FAKES                                                                                      \
     "mkdir -p f/bin && cd f && "                                                                   \
     "echo 'echo \"Fake GPU 9000, 570.1, 80 GiB\"' >nvidia-smi && "                                 \
@@ -58,10 +84,16 @@ OHM_TEST_SLOW(device_bench, every_kernel_is_right_and_measured)
     "echo '[ $# = 0 ] || { echo \"Fake GPU 9000, sm_90\"; exit ${NO_DEVICE:-0}; }; "               \
     "echo {\\\"what\\\": \\\"copy\\\", \\\"met\\\": true}; "                                       \
     "echo {\\\"what\\\": \\\"read\\\", \\\"met\\\": false}' >bin/bench_cuda && "                   \
-    "echo 'loss=0.5; while [ $# -gt 0 ]; do case $1 in --out) o=$2;; "                             \
-    "cuda) loss=${DEVICE_LOSS:-0.5001};; esac; shift; done; mkdir -p $o; "                         \
+    "echo 'echo \"resnet18, batch 512\"; echo \"nograd 1.2\"; "                                    \
+    "echo {\\\"bench\\\": \\\"modes\\\", \\\"what\\\": \\\"nograd\\\", \\\"met\\\": true}' "           \
+    ">bin/bench_modes && "                                                                         \
+    "echo 'loss=0.5; chips=0.95; while [ $# -gt 0 ]; do case $1 in --out) o=$2;; "                 \
+    "cuda) loss=${DEVICE_LOSS:-0.5001}; chips=${DEVICE_CHIPS:-0.94};; esac; shift; done; "         \
+    "mkdir -p $o; "                                                                                \
     "for s in 10 20; do echo {\\\"step\\\": $s, \\\"loss\\\": $loss}; done >$o/metrics.jsonl; "    \
-    "echo {\\\"step\\\": 20, \\\"clean_accuracy\\\": 0.97} >>$o/metrics.jsonl' >bin/ohmgrad && "   \
+    "case $o in */chip-*) chips=\", \\\"noisy_accuracy\\\": $chips\";; *) chips=;; esac; "         \
+    "echo \"{\\\"step\\\": 20, \\\"clean_accuracy\\\": 0.97$chips}\" >>$o/metrics.jsonl' "         \
+    ">bin/ohmgrad && "                                                                             \
     "for t in nvidia-smi compute-sanitizer bin/*; do sed -i '1i #!/bin/sh' $t; chmod +x $t; "      \
     "done; PATH=$PWD:$PATH BIN=$PWD/bin; export PATH BIN; cd ..; "
 
@@ -70,27 +102,34 @@ OHM_TEST(gpu_report, every_step_is_recorded_and_a_failed_one_stops_none)
     ck_assert_int_eq(script(FAKES "\"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""), 1);
     says("racecheck: failed, exit status 9: a hazard");
     says("synccheck: passed");
-    says("train-compared: passed, 2 losses, worst off by 0.02 %");
-    says("gpu-report: 9 passed, 0 skipped, 1 failed; targets: 1 met, 1 missed; see ");
+    says("train-compared: passed, 2 losses, worst off by 0.02 % (band 2 %); accuracy 0.9700 and "
+         "0.9700 (band 0.01)");
+    says("train-chip-compared: passed, 2 losses, worst off by 0.02 % (band 5 %); accuracy 0.9700 and "
+         "0.9700, on chips 0.9500 and 0.9400 (band 0.02)");
+    says("gpu-report: 13 passed, 0 skipped, 1 failed; targets: 2 met, 1 missed; see ");
     ck_assert_int_eq(script("cat r/report.md"), 0);
     says("# Fake GPU 9000, sm_90");
     says("570.1");
     says("| racecheck | failed | ");
     says("| **missed** |");
+    says("\n    resnet18, batch 512\n    nograd 1.2\n");
+    says("| step, mode nograd | ");
     ck_assert_int_eq(script("grep -c '\"result\": \"passed\"' r/steps.jsonl; cat r/bench.jsonl"),
                      0);
-    says("9\n{\"what\": \"copy\"");
+    says("13\n{\"what\": \"copy\"");
 }
 
 OHM_TEST(gpu_report, runs_that_differ_and_tests_that_skip_are_failures)
 {
-    ck_assert_int_eq(script(FAKES "rm f/compute-sanitizer; CHECKS=0 DEVICE_LOSS=0.52 "
+    ck_assert_int_eq(script(FAKES "rm f/compute-sanitizer; CHECKS=0 DEVICE_LOSS=0.52 DEVICE_CHIPS=0.9 "
                                   "\"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""),
                      1);
     says("device-tests: failed, no test ran on the device");
     says("train-compared: failed, exit status 1: 2 losses, worst off by 4 %");
+    says("train-chip-compared: failed, exit status 1: 2 losses, worst off by 4 % (band 5 %)");
+    says("on chips 0.9500 and 0.9000 (band 0.02)");
     if (strstr(out, "memcheck: skipped, compute-sanitizer is not installed"))
-        says("gpu-report: 4 passed, 4 skipped, 2 failed; targets: 1 met, 1 missed; see ");
+        says("gpu-report: 7 passed, 4 skipped, 3 failed; targets: 2 met, 1 missed; see ");
 }
 
 OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
@@ -100,7 +139,7 @@ OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
                "SECONDS_IN_ALL=0 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\" && cat r/report.md"),
         1);
     says("benchmarks: failed, no time was left of 0 s");
-    says("1 passed, 0 skipped, 9 failed");
+    says("1 passed, 0 skipped, 13 failed");
 }
 
 OHM_TEST(gpu_report, without_a_gpu_it_says_so_in_one_line)
