@@ -26,7 +26,7 @@ static __device__ __forceinline__ size_t ohm_cell_cuda(const ohm_circuit &c, int
 /* A row seen from its source. */
 struct ohm_march_line {
     double conductance; /* all bit lines grounded */
-    float growth;       /* of a voltage that is followed from the source to the open end */
+    float growth;       /* of a voltage that is followed from the source to the open end, bit lines grounded */
 };
 
 /* p[c] = d[c]·a[0]···a[c]: what 1 V on bit line c drives into the row's source. a: shares of a node's
@@ -45,7 +45,7 @@ static inline __device__ ohm_march_line ohm_transfer_row(float *p, const float *
     const double share = 1.0 / (1.0 + c.source * y), all = beyond * share;
     for (int i = 0; i < c.columns; i++)
         p[i] = static_cast<float>(g[ohm_cell_cuda(c, r, i)] * (all / p[i]));
-    return {share * y, static_cast<float>(1.0 / beyond)};
+    return {share * y, static_cast<float>(1.0 / all)};
 }
 
 /* Bound of the growth on bit line i, the far side of every cell at 0; NaN where a cell is no conductance. */
@@ -57,7 +57,7 @@ static inline __device__ float ohm_growth_of(const float *g, const ohm_circuit &
         if (!(d >= 0.0f) || !isfinite(d))
             return NAN;
         k = fmaf(d, u, k);
-        u = fmaf(static_cast<float>(c.bit), k, u);
+        u = fmaf(static_cast<float>(r + 1 < c.rows ? c.bit : c.terminal), k, u);
     }
     return u;
 }

@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/irdrop_exact_cuda.h"
+#include "kernels/irdrop_adjoint.h"
+#include "kernels/irdrop_adjoint_cuda.h"
 #include "kernels/normals_cuda.h"
 #include "kernels/quantise_cuda.h"
 
@@ -456,7 +457,7 @@ static int measure_normals(void)
 typedef struct {
     ohm_crosspoint tile;
     int tiles;
-    float *g, *g_eff;
+    float *g, *g_eff, *dg; /* d g_eff is g_eff itself */
     int *status;
     void *scratch;
 } wired;
@@ -466,6 +467,45 @@ static ohm_cuda_status solve(const void *context)
     const wired *w = context;
     return ohm_irdrop_exact_cuda(w->g_eff, w->g, w->status, NULL, &w->tile, w->tiles, w->scratch,
                                  bench.s);
+}
+
+static ohm_cuda_status solve_gradient(const void *context)
+{
+    const wired *w = context;
+    return ohm_irdrop_adjoint_cuda(w->dg, w->g_eff, w->g, w->status, NULL, &w->tile, w->tiles,
+                                   w->scratch, bench.s);
+}
+
+/* The last tile's gradient, added once to zeros, against the adjoint in double: at most 1e-5 of the largest. */
+static int followed(const wired *w, const float *g)
+{
+    size_t cells = (size_t)w->tile.rows * w->tile.columns, last = (w->tiles - 1) * cells;
+    float *got = malloc(2 * cells * sizeof *got);
+    double *wide = calloc(3 * cells, sizeof *wide), error = 0, most = 0;
+    int *status = malloc(w->tiles * sizeof *status), ok = 0;
+    void *work = aligned_alloc(64, (ohm_irdrop_exact_adjoint_bytes_f64(&w->tile) + 63) / 64 * 64);
+    if (got && wide && status && work && device_fetch(got, w->dg + last, cells * sizeof *got) &&
+        device_fetch(got + cells, w->g_eff + last, cells * sizeof *got) &&
+        device_fetch(status, w->status, w->tiles * sizeof *status)) {
+        for (size_t i = 0; i < cells; i++) {
+            wide[cells + i] = got[cells + i];
+            wide[2 * cells + i] = g[last + i];
+        }
+        ok = ohm_irdrop_exact_adjoint_f64(wide, wide + cells, wide + 2 * cells, &w->tile, work,
+                                          NULL) == OHM_SOLVE_OK;
+        for (size_t i = 0; i < cells; i++) {
+            error = fmax(error, fabs(got[i] - wide[i]));
+            most = fmax(most, fabs(wide[i]));
+        }
+        ok &= error < 1e-5 * most;
+        for (int t = 0; t < w->tiles; t++)
+            ok &= status[t] == OHM_SOLVE_OK;
+    }
+    free(got);
+    free(wide);
+    free(status);
+    free(work);
+    return ok;
 }
 
 /* The last tile against the march in double: at most 5e-6 of its norm, as the tests ask. */
@@ -508,15 +548,22 @@ static int measure_irdrop(void)
     w.g = device_upload(host, cells * sizeof *host);
     w.g_eff = device_memory(cells * sizeof *host);
     w.status = device_memory(tiles * sizeof *w.status);
-    size_t scratch = ohm_irdrop_exact_cuda_bytes(&w.tile, tiles);
-    w.scratch = device_memory(scratch ? scratch : 1);
-    int ok = w.g && w.g_eff && w.status && w.scratch;
+    size_t scratch = ohm_irdrop_exact_cuda_bytes(&w.tile, tiles),
+           adjoint = ohm_irdrop_adjoint_cuda_bytes(&w.tile, tiles);
+    w.scratch = device_memory(scratch > adjoint ? scratch : adjoint);
+    w.dg = device_memory(cells * sizeof *host);
+    int ok = w.g && w.g_eff && w.dg && w.status && w.scratch &&
+             ohm_cuda_fill(w.dg, 0, cells * sizeof *host, bench.s) == OHM_CUDA_OK;
     if (!ok)
         device_no_memory("exact IR drop");
     else if (solve(&w) != OHM_CUDA_OK)
         ok = fprintf(stderr, "bench_cuda: %s\n", ohm_cuda_error_text()) < 0;
     else if (!solved(&w, host))
         ok = device_differs("exact IR drop");
+    else if (solve_gradient(&w) != OHM_CUDA_OK)
+        ok = fprintf(stderr, "bench_cuda: %s\n", ohm_cuda_error_text()) < 0;
+    else if (!followed(&w, host))
+        ok = device_differs("the gradient of exact IR drop");
     free(host);
     if (!ok)
         return 0;
@@ -533,6 +580,17 @@ static int measure_irdrop(void)
                                     .baseline = "5 ms",
                                     .target = 1,
                                     .at_most = true});
+    const double forward = seconds;
+    seconds = device_timed(solve_gradient, &w, &spread);
+    if (seconds <= 0)
+        return 0;
+    device_print((ohm_bench_figure){.what = "gradient of exact IR drop",
+                                    .shape = shape,
+                                    .value = seconds * 1e3,
+                                    .unit = "ms",
+                                    .spread = spread,
+                                    .ratio = seconds / forward,
+                                    .baseline = "G_eff"});
     return 1;
 }
 
