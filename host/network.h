@@ -78,6 +78,12 @@ int32_t *ohm_network_labels(ohm_network *network);
  * ahead; the CPU has one slot. The next images, labels and forward are about slot `slot`. */
 int ohm_network_slots(const ohm_network *network);
 void ohm_network_use_slot(ohm_network *network, int slot);
+/* A device has as many spare slots, which no upload reads: between spare_begin and spare_end, images and
+ * labels are about those, to be filled for `step` while the device works. 0: there are none. take_spare copies
+ * them into the slots if they are `step`'s, once; 0: they are not. */
+int ohm_network_spare_begin(ohm_network *network);
+void ohm_network_spare_end(ohm_network *network, int64_t step);
+int ohm_network_take_spare(ohm_network *network, int64_t step);
 ohm_status ohm_network_forward(ohm_network *network, const ohm_pass *pass);
 /* [images, classes], until the next forward; in the backend's memory (ohm_network_read) */
 const float *ohm_network_logits(const ohm_network *network);

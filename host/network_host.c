@@ -30,9 +30,10 @@ static ohm_status reserve_host(ohm_network *network)
     ohm_host_side *h = &network->host;
     const size_t slots = (size_t)h->slots, batch = (size_t)network->options.max_batch;
     const size_t totals = lines(sizeof *h->totals), numbers = lines(sizeof *h->numbers);
-    const size_t images = lines(slots * batch * pixels_of(network) * sizeof *h->images);
-    OHM_TRY(network->backend->reserve_host(
-        network->device, &h->block, totals + numbers + images + slots * batch * sizeof *h->labels));
+    const size_t images = lines(2 * slots * batch * pixels_of(network) * sizeof *h->images);
+    OHM_TRY(network->backend->reserve_host(network->device, &h->block,
+                                           totals + numbers + images +
+                                               2 * slots * batch * sizeof *h->labels));
     char *at = h->block;
     h->totals = (ohm_step_totals *)at;
     h->numbers = (ohm_step_numbers *)(at + totals);
@@ -90,6 +91,13 @@ const char *ohm_network_device(const ohm_network *network)
 
 /* ---- images -------------------------------------------------------------------------------- */
 
+/* A failure shows in the pass that follows. */
+static void settle_slot(ohm_network *network)
+{
+    if (network->host.slot < network->host.queued)
+        (void)wait(network);
+}
+
 int ohm_network_slots(const ohm_network *network)
 {
     return network->host.slots;
@@ -97,14 +105,37 @@ int ohm_network_slots(const ohm_network *network)
 
 void ohm_network_use_slot(ohm_network *network, int slot)
 {
-    network->host.slot = slot % network->host.slots;
+    const int slots = network->host.slots;
+    network->host.slot = slot % slots + (network->host.filling ? slots : 0);
 }
 
-/* A failure shows in the pass that follows. */
-static void settle_slot(ohm_network *network)
+int ohm_network_spare_begin(ohm_network *network)
 {
-    if (network->host.slot < network->host.queued)
-        (void)wait(network);
+    network->host.filling = network->device != NULL;
+    network->host.spare = 0;
+    return network->host.filling;
+}
+
+void ohm_network_spare_end(ohm_network *network, int64_t step)
+{
+    network->host.filling = 0;
+    network->host.spare = step + 1;
+    ohm_network_use_slot(network, 0);
+}
+
+int ohm_network_take_spare(ohm_network *network, int64_t step)
+{
+    ohm_host_side *h = &network->host;
+    const size_t images = (size_t)h->slots * (size_t)network->options.max_batch,
+                 pixels = images * pixels_of(network);
+    if (!network->device || h->spare != step + 1)
+        return 0;
+    h->spare = 0;
+    h->slot = 0;
+    settle_slot(network);
+    memcpy(h->images, h->images + pixels, pixels * sizeof *h->images);
+    memcpy(h->labels, h->labels + images, images * sizeof *h->labels);
+    return 1;
 }
 
 float *ohm_network_images(ohm_network *network)

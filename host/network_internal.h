@@ -69,9 +69,11 @@ typedef struct {
     void *block;
     ohm_step_totals *totals;
     ohm_step_numbers *numbers;
-    float *images;   /* [slots][max_batch, pixels] */
-    int32_t *labels; /* [slots][max_batch] */
+    float *images;   /* [2][slots][max_batch, pixels]: the second are spare */
+    int32_t *labels; /* [2][slots][max_batch] */
     int slots, slot; /* there are; that the next pass takes its images from */
+    int filling;     /* the spare slots are being filled */
+    int64_t spare;   /* 1 + the step that they hold; 0: none */
     int queued;      /* slots 0 .. queued-1 may still be read by uploads */
     int stepped;     /* a whole step has run: what a device prepares at first use is prepared */
 } ohm_host_side;

@@ -88,7 +88,8 @@ static ohm_status take_step(worker *w, const char *name)
                            .trace = w->result->trace,
                            .name = name,
                            .fill = fill,
-                           .context = w};
+                           .context = w,
+                           .ahead = 1};
     double loss;
     int correct;
     return ohm_step_run(&step, w->step++, RATE, &loss, &correct);

@@ -25,6 +25,30 @@ static void fill(const ohm_step *s, int slot, int images, int64_t step)
     ohm_trace_end(s->trace);
 }
 
+static int passes_of(const ohm_step *s)
+{
+    return s->config->train.batch / ohm_step_images(s->config);
+}
+
+/* All passes of a step, where they have a slot each. */
+static int fill_all(const ohm_step *s, int64_t step)
+{
+    const int passes = passes_of(s);
+    if (ohm_network_slots(s->network) < passes)
+        return 0;
+    for (int slot = 0; slot < passes; slot++)
+        fill(s, slot, ohm_step_images(s->config), step);
+    return 1;
+}
+
+static void fill_next(const ohm_step *s, int64_t step)
+{
+    if (!s->ahead || !ohm_network_spare_begin(s->network))
+        return;
+    fill_all(s, step);
+    ohm_network_spare_end(s->network, step);
+}
+
 /* Everything from zero gradients to the update, nothing waited for. */
 static ohm_status queue(const ohm_step *s, int64_t step, double lr, int filled)
 {
@@ -45,15 +69,12 @@ static ohm_status queue(const ohm_step *s, int64_t step, double lr, int filled)
 
 static ohm_status run(const ohm_step *s, int64_t step, double lr)
 {
-    const int images = ohm_step_images(s->config), passes = s->config->train.batch / images;
-    int done, ahead = ohm_network_slots(s->network) >= passes;
-    for (int slot = 0; slot < passes && ahead; slot++)
-        fill(s, slot, images, step);
+    int done, filled = ohm_network_take_spare(s->network, step) || fill_all(s, step);
     OHM_TRY(ohm_network_replay(s->network, lr, step, &done));
     if (done)
         return OHM_OK;
     OHM_TRY(ohm_network_record_begin(s->network));
-    return ohm_network_record_end(s->network, queue(s, step, lr, ahead));
+    return ohm_network_record_end(s->network, queue(s, step, lr, filled));
 }
 
 /* The one place where the host waits for a device. */
@@ -73,8 +94,10 @@ ohm_status ohm_step_run(const ohm_step *s, int64_t step, double lr, double *loss
     int depth = ohm_trace_depth(s->trace);
     ohm_trace_begin(s->trace, OHM_TRACE_STEP, s->name ? s->name : "step", -1);
     ohm_status status = run(s, step, lr);
-    if (status == OHM_OK)
+    if (status == OHM_OK) {
+        fill_next(s, step + 1);
         status = finish(s, loss, correct);
+    }
     ohm_trace_unwind(s->trace, depth);
     return status;
 }

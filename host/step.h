@@ -13,6 +13,7 @@ typedef struct {
     /* Fills the network's images and labels: `images` of the batch of `step` from number `first` on. */
     void (*fill)(void *context, int first, int images, int64_t step);
     void *context;
+    int ahead;                /* 1: there is a next step, whose batch may be filled while a device works on this one */
 } ohm_step;
 
 /* Images of one forward pass: train.micro_batch, or the whole batch. */

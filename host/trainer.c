@@ -107,7 +107,8 @@ static void fill_step(void *context, int first, int images, int64_t step)
 static ohm_status train_step(trainer *t)
 {
     OHM_TRY(follow_trace(t));
-    const ohm_step one = {.network = t->network, .config = t->config, .trace = t->trace, .fill = fill_step, .context = t};
+    const ohm_step one = {.network = t->network, .config = t->config, .trace = t->trace, .fill = fill_step, .context = t,
+                          .ahead = t->state.step + 1 < t->steps};
     const int64_t step = t->state.step;
     double loss, lr = ohm_schedule_lr(t->config, step, t->steps);
     int correct;
@@ -126,10 +127,15 @@ static ohm_status train_step(trainer *t)
     return OHM_OK;
 }
 
+static int reads_chip(const ohm_config *config)
+{
+    return config->hardware_enabled && config->train.mode != OHM_MODE_BASELINE;
+}
+
 /* Ranges that come from data before the first step. */
 static ohm_status calibrate(trainer *t)
 {
-    if (!t->config->hardware_enabled || t->config->train.mode == OHM_MODE_BASELINE)
+    if (!reads_chip(t->config))
         return OHM_OK;
     ohm_pass pass = ohm_step_pass(t->config, 0);
     pass.calibrating = 1;
@@ -362,6 +368,8 @@ static ohm_status announce(const trainer *t)
     OHM_TRY(ohm_backend_describe(device, sizeof device, &bytes, t->config));
     if (t->options->log)
         fprintf(t->options->log, "device %s\n", device);
+    if (t->options->log && bytes && reads_chip(t->config) && t->config->hardware.mvm.precision != OHM_MVM_FP16)
+        fprintf(t->options->log, "the chip is read in fp32, without tensor cores; they read it in fp16: --set hardware.mvm.precision=fp16\n");
     if (t->saved >= 0 && t->options->log)
         fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);
     return OHM_OK;

@@ -236,6 +236,56 @@ OHM_TEST(backend_cuda, a_loss_that_is_no_number_changes_nothing)
     }
 }
 
+/* How often a part of a step's batch was filled, and how many waits there had been. */
+enum { AHEAD_STEPS = 5, AHEAD_PASSES = 3 };
+static struct {
+    int fills[AHEAD_STEPS + 1][AHEAD_PASSES];
+    size_t waits[AHEAD_STEPS + 1];
+} ahead;
+
+static void fill_noted(void *context, int first, int images, int64_t step)
+{
+    ahead.fills[step][first / images]++;
+    ahead.waits[step] = executor_count().waits;
+    fill_random(context, first, images, step);
+}
+
+/* The next batch is filled while the device works, once, and the steps are the same. */
+OHM_TEST(backend_cuda, the_next_batch_is_filled_meanwhile)
+{
+    static const char *const set[] = {"train.batch=6", "train.micro_batch=2", NULL};
+    NEEDS_DEVICE();
+    model *m[2];
+    double loss[2][AHEAD_STEPS];
+    for (int way = 0; way < 2; way++) {
+        m[way] = model_of(OHM_NET_LENET5, 20, 1, "cuda", set, 0);
+        memset(&ahead, 0, sizeof ahead);
+        for (int i = 0; i < AHEAD_STEPS; i++) {
+            int correct;
+            const ohm_step s = {.network = m[way]->network,
+                                .config = &m[way]->config,
+                                .fill = fill_noted,
+                                .context = m[way]->network,
+                                .ahead = way && i + 1 < AHEAD_STEPS};
+            const size_t before = executor_count().waits;
+            OHM_OK_OR_FAIL(ohm_step_run(&s, i, 0.05, &loss[way][i], &correct));
+            if (executor_present() && s.ahead) {
+                ck_assert_uint_eq(ahead.waits[i + 1], before);
+                ck_assert_uint_eq(executor_count().waits, before + 1);
+            }
+        }
+        for (int i = 0; i < AHEAD_STEPS; i++)
+            for (int pass = 0; pass < AHEAD_PASSES; pass++)
+                ck_assert_int_eq(ahead.fills[i][pass], 1);
+        ck_assert_int_eq(ahead.fills[AHEAD_STEPS][0], 0);
+    }
+    for (int i = 0; i < AHEAD_STEPS; i++)
+        ck_assert_double_eq(loss[0][i], loss[1][i]);
+    compare(m[0], m[1], 0.0);
+    drop(m[0]);
+    drop(m[1]);
+}
+
 /* Images may be overwritten only when the device has read them. */
 OHM_TEST(backend_cuda, images_stay_until_they_were_read)
 {
