@@ -1,14 +1,16 @@
 /* The plain MVM kernel: every mapping and effect of mvm.h in float, the reference of the tuned ones.
  * A block reads 8 rows of x on up to 128 packed columns, a thread one column; the products run over
  * a tile's rows in order, as mvm_simd.c's do. Reference columns of offset weights are read anew by
- * every block that needs them, in double. */
+ * every block that needs them, in double. Per input a thread loads two words of four drives (one address
+ * for all) and a conductance for 8 products: bound by what L2 gives, 4 bytes of w per 8 multiply-adds. */
 #include "kernels/mvm_cuda.cuh"
 #include "kernels/mvm_draws_cuda.cuh"
 
 enum { ROWS = 8, WIDTH = 128, REFS = 8 /* column tiles that 128 columns can touch */ };
 
 struct plain_shared {
-    float drive[ROWS][WIDTH]; /* of the inputs whose number is the index modulo 128 */
+    float drive[WIDTH][ROWS];    /* of the inputs whose number is the index modulo 128 */
+    float lent[ROWS][WIDTH + 4]; /* draws of the DAC, of references; rows in different banks */
     float z[ROWS][WIDTH], z_adc[ROWS][WIDTH];
     float ref_z[ROWS][REFS], ref_z_adc[ROWS][REFS];
     float ref_pre[ROWS][REFS];   /* what a reference adds on the bit line */
@@ -34,7 +36,7 @@ static __device__ void load_drive(const mvm_job &j, plain_shared &s, const plain
     const float *level = noisy ? r.dac_level : r.drive_level;
     if (noisy) { /* one draw per row of x, input and plane, on the voltage: a non-linear cell sees it bent */
         const uint64_t transforms = ohm_dac_pitch(&g) / 128;
-        mvm_block_normals(s.drive, ROWS, j, OHM_SITE_DAC_NOISE, j.first_row + at.row,
+        mvm_block_normals(s.lent, ROWS, j, OHM_SITE_DAC_NOISE, j.first_row + at.row,
                           (static_cast<uint64_t>(at.phase) * g.planes + at.plane) * transforms +
                               from / 128,
                           static_cast<uint64_t>(g.phases) * g.planes * transforms);
@@ -42,21 +44,21 @@ static __device__ void load_drive(const mvm_job &j, plain_shared &s, const plain
     }
     for (int i = static_cast<int>(threadIdx.x); i < ROWS * (to - from);
          i += static_cast<int>(blockDim.x)) {
-        const int row = i / (to - from), k = from + i % (to - from);
-        float *drive = &s.drive[row][k % 128], value = 0.0f;
+        const int row = i % ROWS, k = from + i / ROWS;
+        float value = 0.0f;
         if (at.row + row < j.m) {
             int sign;
             const int digit = mvm_digit(g, j.x_u[static_cast<size_t>(at.row + row) * j.ldx + k],
                                         at.phase, at.plane, &sign);
             value = static_cast<float>(sign) * level[digit];
             if (noisy) {
-                value += r.dac_noise * *drive;
+                value += r.dac_noise * s.lent[row][k % 128];
                 if (r.iv != OHM_CELL_LINEAR)
                     value = static_cast<float>(ohm_cell_drive(r.iv, r.iv_coefficient, r.v_read,
                                                               g.max_digit, value, nullptr));
             }
         }
-        *drive = value;
+        s.drive[k % 128][row] = value;
     }
 }
 
@@ -79,15 +81,15 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     const uint64_t e = at.element + ohm_packed_columns(&g) + at.first_ref;
     for (uint64_t t = e >> 7; t <= (e + at.refs - 1) >> 7; t++)
         for (int which = r.read_noise ? 0 : 1; which < (ref_adc ? 2 : 1); which++) {
-            __syncthreads(); /* the drive, which lends its place, is not needed any more */
-            mvm_block_normals(s.drive, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first,
+            __syncthreads(); /* the draws before are not needed any more */
+            mvm_block_normals(s.lent, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first,
                               t, per_sample);
             __syncthreads();
             for (int i = static_cast<int>(threadIdx.x); i < ROWS * at.refs;
                  i += static_cast<int>(blockDim.x)) {
                 const int row = i / at.refs, ref = i % at.refs;
                 if ((e + ref) >> 7 == t)
-                    (which ? s.ref_z_adc : s.ref_z)[row][ref] = s.drive[row][(e + ref) & 127];
+                    (which ? s.ref_z_adc : s.ref_z)[row][ref] = s.lent[row][(e + ref) & 127];
             }
         }
 }
@@ -198,45 +200,66 @@ struct plain_place {
     int panel;         /* row stride of the column's cells */
     bool codes, drawn; /* the currents are converted; noise is drawn */
     bool referred;     /* references are read */
+    bool totals;       /* sums of a row's drive are wanted, or of its squares */
 };
 
-/* Inputs from..to-1 of a tile. */
+/* All rows' drive of one input: two words of four, the same for all threads. */
+static __device__ __forceinline__ void drives_of(float (&drive)[ROWS], const plain_shared &s, int k)
+{
+    static_assert(ROWS == 8, "two words of four");
+    const float4 *from = reinterpret_cast<const float4 *>(s.drive[k]);
+    const float4 low = from[0], high = from[1];
+    drive[0] = low.x;
+    drive[1] = low.y;
+    drive[2] = low.z;
+    drive[3] = low.w;
+    drive[4] = high.x;
+    drive[5] = high.y;
+    drive[6] = high.z;
+    drive[7] = high.w;
+}
+
+/* Inputs from..to-1 of a tile, none beyond a multiple of 128. */
 static __device__ __forceinline__ void add_cells(const mvm_job &j, const plain_shared &s,
                                                  const plain_at &at, const plain_place &p,
                                                  plain_read &read, int from, int to)
 {
     const ohm_geometry &g = j.g;
     const ohm_tiles &w = j.w;
-    const int tid = static_cast<int>(threadIdx.x);
+    const int tid = static_cast<int>(threadIdx.x), end = from % 128 + (to - from);
     if (p.n >= 0) {
         const size_t array = static_cast<size_t>(at.slice) * ohm_arrays(&g) + at.array;
         size_t cell = array * g.k * ohm_packed_columns(&g) +
                       ohm_packed_index(&g, at.tile, from - at.begin, p.c);
-        for (int k = from; k < to; k++, cell += p.panel) {
+        const bool spreads = j.r.read_cells && p.drawn;
+#pragma unroll 4
+        for (int k = from % 128; k < end; k++, cell += p.panel) {
+            float drive[ROWS];
+            drives_of(drive, s, k);
             const float conductance = w.w[cell];
+#pragma unroll
             for (int row = 0; row < ROWS; row++)
-                read.current[row] = fmaf(s.drive[row][k % 128], conductance, read.current[row]);
-            if (!j.r.read_cells || !p.drawn)
+                read.current[row] = fmaf(drive[row], conductance, read.current[row]);
+            if (!spreads)
                 continue;
             const float spread = w.variance[cell];
-            for (int row = 0; row < ROWS; row++) {
-                const float drive = s.drive[row][k % 128];
-                read.variance[row] = fmaf(drive * drive, spread, read.variance[row]);
-            }
+#pragma unroll
+            for (int row = 0; row < ROWS; row++)
+                read.variance[row] = fmaf(drive[row] * drive[row], spread, read.variance[row]);
         }
     }
     if (p.referred && tid < ROWS * at.refs) {
         const int ct = at.first_ref + tid % at.refs;
         const size_t first = (static_cast<size_t>(at.slice) * g.column_tiles + ct) * g.k;
         for (int k = from; k < to; k++) {
-            const double drive = s.drive[tid / at.refs][k % 128];
+            const double drive = s.drive[k % 128][tid / at.refs];
             read.ref_current += drive * w.ref[first + k];
             if (w.ref_variance)
                 read.ref_variance += drive * drive * w.ref_variance[first + k];
         }
     }
-    for (int k = from; tid < ROWS && k < to; k++) {
-        const float drive = s.drive[tid][k % 128];
+    for (int k = from % 128; p.totals && tid < ROWS && k < end; k++) {
+        const float drive = s.drive[k][tid];
         read.total += static_cast<double>(drive);
         read.power += drive * drive;
     }
@@ -332,7 +355,7 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
     at.columns = packed - at.column < WIDTH ? packed - at.column : WIDTH;
     at.first_ref = at.column / pitch;
     at.refs = (at.column + at.columns - 1) / pitch + 1 - at.first_ref;
-    plain_place p = {at.column + tid, -1, 0, 0, false, false, false};
+    plain_place p = {at.column + tid, -1, 0, 0, false, false, false, false};
     if (tid < at.columns) {
         p.n = mvm_output_column(g, p.c);
         p.ref = p.c / pitch - at.first_ref;
@@ -340,7 +363,9 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
     }
     p.codes = r.adc_bits > 0 && noise_on;
     p.drawn = noise_on && (r.read_noise || (p.codes && r.adc_noise > 0.0f));
-    p.referred = !g.differential && (g.digital || !j.range);
+    /* in analog a reference's current is part of the cells' differences: only its noise is left */
+    p.referred = !g.differential && (g.digital || (p.drawn && r.read_noise));
+    p.totals = g.digital || (p.drawn && r.read_noise && r.read_constant > 0.0f);
     double sums[ROWS] = {};
 
     const int first = j.partial ? static_cast<int>(blockIdx.z) : 0,
