@@ -4,7 +4,7 @@
  * alone, so that a step can be recorded.
  *
  * Launches of a layer (fills of memory counted):
- *   program       1; closed form of wires 4, exact wires 6 more; halves 1 or 2; static ADC errors 1
+ *   program       1; wires 3 to 5 more, for each 64 MiB of tiles; halves 1 or 2; static ADC errors 1
  *   compensation  twice program but for halves and errors, and 4
  *   correction    calibrated 3 with the first read; nominal 2
  *   infer         1 for each chunk of rows, rescaled; ranges 1, and 2 for the correction's own */
@@ -75,6 +75,18 @@ static size_t state_bytes(const void *self, int want_gradient)
     return layout(&a, want_gradient, NULL) + OHM_ANALOG_ALIGN;
 }
 
+/* Wires are solved for so many bytes of tiles at a time: enough to fill a device, whatever the layer. */
+enum { PHYSICAL_BYTES = 64 << 20 };
+
+static int places_at_once(const analog *a, const ohm_programming *p)
+{
+    const ohm_program_places all = ohm_places_of(&a->g, NULL);
+    const size_t each = (size_t)p->physical_rows * p->physical_columns * sizeof(float) *
+                        ohm_physical_arrays(&a->g, p),
+                 fit = PHYSICAL_BYTES / each;
+    return fit < 1 ? 1 : fit < (size_t)all.count ? (int)fit : all.count;
+}
+
 /* Scratch of a programming's wires, or of a correction that is read later; of compensation, which lasts over
  * two programmings. */
 typedef struct {
@@ -98,11 +110,12 @@ static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p
     const ohm_geometry *g = &a->g;
     const ohm_hardware *hw = a->shape.hardware;
     const ohm_crosspoint tile = physical_tile(p);
+    const ohm_program_places some = {0, places_at_once(a, p)};
     const int compensates = hw->retention.compensation != OHM_COMPENSATION_NONE,
               corrects = g->drive == OHM_DRIVE_OFFSET, exact = p->ir == OHM_WIRES_EXACT,
               closed = p->ir == OHM_WIRES_CLOSED;
     size_t used = 0, later = 0, k = (size_t)g->k, n = (size_t)g->n,
-           tiles = p->ir ? ohm_physical_tiles(g, p) : 0,
+           tiles = p->ir ? ohm_physical_tiles(g, p, &some) : 0,
            sums = compensates ? OHM_ANALOG_ROWS * n : 0;
     /* the correction is read when programming is over */
     s->zero = ohm_analog_take(base, &later, corrects ? k : 0, 1);
@@ -113,7 +126,7 @@ static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p
         s->sums[i] = ohm_analog_take(base, &used, sums, sizeof *s->sums[i]);
     s->physical =
         ohm_analog_take(base, &used, tiles * (size_t)tile.rows * tile.columns, sizeof(float));
-    s->loss = ohm_analog_take(base, &used, closed ? ohm_irdrop_closed_cuda_floats(g, p) : 0,
+    s->loss = ohm_analog_take(base, &used, closed ? ohm_irdrop_closed_cuda_floats(g, p, &some) : 0,
                               sizeof(float));
     s->status = ohm_analog_take(base, &used, exact ? tiles : 0, sizeof(int));
     s->solver =
@@ -193,22 +206,18 @@ static ohm_mvm_input rows_of(const analog *a, const ohm_read *r, const work *w, 
 
 /* ---- Programming ----------------------------------------------------------------------------- */
 
-/* The cells of all tiles after their wires; *solved is NULL without wires. */
+/* s->physical = what the wires leave of the cells of some places. */
 static ohm_cuda_status pass_wires(const analog *a, const ohm_program_args *args, const work *w,
                                   const scratch_arrays *s, const uint8_t *ref_level,
-                                  const float **solved)
+                                  const ohm_program_places *some)
 {
     const ohm_programming *p = &a->programming;
     const ohm_crosspoint tile = physical_tile(p);
-    const int tiles = (int)ohm_physical_tiles(&a->g, p);
-    *solved = NULL;
-    if (p->ir == OHM_WIRES_NONE)
-        return OHM_CUDA_OK;
-    *solved = s->physical;
-    TRY(ohm_program_physical_cuda(s->physical, &a->g, p, args->w_split, ref_level, w->step,
+    const int tiles = (int)ohm_physical_tiles(&a->g, p, some);
+    TRY(ohm_program_physical_cuda(s->physical, &a->g, p, args->w_split, ref_level, some, w->step,
                                   w->stream));
     if (p->ir == OHM_WIRES_CLOSED)
-        return ohm_irdrop_closed_cuda(s->physical, &a->g, p, s->loss, w->stream);
+        return ohm_irdrop_closed_cuda(s->physical, &a->g, p, some, s->loss, w->stream);
     TRY(ohm_irdrop_exact_cuda(s->physical, s->physical, s->status, NULL, &tile, tiles, s->solver,
                               w->stream));
     return ohm_irdrop_unsolved_cuda(w->fault, OHM_FAULT_WIRES, s->status, tiles, w->stream);
@@ -218,7 +227,6 @@ static ohm_cuda_status pass_wires(const analog *a, const ohm_program_args *args,
 static ohm_cuda_status program_cells(analog *a, const ohm_program_args *args, const work *w,
                                      const scratch_arrays *s, double time_s)
 {
-    const float *solved;
     uint8_t ref_level[8] = {0};
     ohm_chip_moment moment = args->moment;
     moment.time_s = time_s;
@@ -226,10 +234,17 @@ static ohm_cuda_status program_cells(analog *a, const ohm_program_args *args, co
     ohm_device_programming(&a->programming, &a->g, &a->shape, &moment);
     ohm_device_read_law(&a->law, &a->g, a->shape.hardware, time_s);
     ohm_analog_reference_levels(ref_level, &a->shape, &a->g);
-    TRY(pass_wires(a, args, w, s, ref_level, &solved));
-    return ohm_program_cuda(&a->at.tiles, args->want_gradient ? &a->at.gradient : NULL, &a->g,
-                            &a->programming, &a->law, a->johnson, args->w_split, ref_level, solved,
-                            w->step, w->stream);
+    const int wires = a->programming.ir != OHM_WIRES_NONE, all = ohm_places_of(&a->g, NULL).count,
+              most = wires ? places_at_once(a, &a->programming) : all;
+    for (int first = 0; first < all; first += most) {
+        const ohm_program_places some = {first, all - first < most ? all - first : most};
+        if (wires)
+            TRY(pass_wires(a, args, w, s, ref_level, &some));
+        TRY(ohm_program_cuda(&a->at.tiles, args->want_gradient ? &a->at.gradient : NULL, &a->g,
+                             &a->programming, &a->law, a->johnson, args->w_split, ref_level,
+                             wires ? s->physical : NULL, &some, w->step, w->stream));
+    }
+    return OHM_CUDA_OK;
 }
 
 /* Programs the cells as they are now; where drift is compensated, as they were at first and in between. */

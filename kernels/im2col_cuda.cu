@@ -81,11 +81,17 @@ extern "C" ohm_cuda_status ohm_im2col_codes_cuda(uint8_t *patches, const uint8_t
     const size_t channels = static_cast<size_t>(shape->channels);
     if (rows <= 0)
         return OHM_CUDA_OK;
+    const uint32_t four = outside * 0x01010101u;
+    if (channels % 16 == 0 && aligned(patches, x, sizeof(uint4)))
+        return gather_all<uint4>(reinterpret_cast<uint4 *>(patches),
+                                 reinterpret_cast<const uint4 *>(x),
+                                 make_uint4(four, four, four, four), shape, channels / 16,
+                                 first_row, rows, s);
     if (channels % 4 || !aligned(patches, x, sizeof(uint32_t)))
         return gather_all<uint8_t>(patches, x, outside, shape, channels, first_row, rows, s);
     return gather_all<uint32_t>(reinterpret_cast<uint32_t *>(patches),
-                                reinterpret_cast<const uint32_t *>(x), outside * 0x01010101u, shape,
-                                channels / 4, first_row, rows, s);
+                                reinterpret_cast<const uint32_t *>(x), four, shape, channels / 4,
+                                first_row, rows, s);
 }
 
 /* ---- back to pixels ------------------------------------------------------------------------ */

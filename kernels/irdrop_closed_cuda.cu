@@ -17,13 +17,13 @@ struct closed_job {
     ohm_geometry g;
     ohm_wires w;
     int rows, columns; /* of a tile */
-    int arrays;        /* tiles of one place that lie behind each other */
+    int arrays, first; /* tiles of one place that lie behind each other; the first place */
 };
 
 /* Rows of the tile that are driven. */
 static __device__ __forceinline__ int used_rows(const closed_job &job, int tile)
 {
-    const int t = tile / (job.arrays * job.g.column_tiles) % job.g.tiles;
+    const int t = (job.first + tile / job.arrays) / job.g.column_tiles % job.g.tiles;
     return ohm_tile_begin(&job.g, t + 1) - ohm_tile_begin(&job.g, t);
 }
 
@@ -137,15 +137,18 @@ static bool words_lose(const ohm_wires &w)
     return w.word_line > 0.0 || w.driver > 0.0;
 }
 
-extern "C" size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm_programming *p)
+extern "C" size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm_programming *p,
+                                                const ohm_program_places *places)
 {
-    return words_lose(p->wires) ? ohm_physical_tiles(g, p) * static_cast<size_t>(p->physical_rows) *
-                                      static_cast<size_t>(p->physical_columns)
-                                : 0;
+    return words_lose(p->wires)
+               ? ohm_physical_tiles(g, p, places) * static_cast<size_t>(p->physical_rows) *
+                     static_cast<size_t>(p->physical_columns)
+               : 0;
 }
 
 extern "C" ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geometry *g,
-                                                  const ohm_programming *p, float *scratch,
+                                                  const ohm_programming *p,
+                                                  const ohm_program_places *places, float *scratch,
                                                   ohm_cuda_stream s)
 {
     closed_job job = {};
@@ -156,7 +159,8 @@ extern "C" ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geo
     job.rows = p->physical_rows;
     job.columns = p->physical_columns;
     job.arrays = ohm_physical_arrays(g, p);
-    const unsigned tiles = static_cast<unsigned>(ohm_physical_tiles(g, p));
+    job.first = ohm_places_of(g, places).first;
+    const unsigned tiles = static_cast<unsigned>(ohm_physical_tiles(g, p, places));
     const ohm_cuda_status status =
         OHM_LAUNCH(irdrop_closed_columns, dim3(tiles, (job.columns + WARP - 1) / WARP),
                    dim3(WARP, PARTS), 0, s, job);

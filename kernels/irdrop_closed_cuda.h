@@ -6,12 +6,14 @@
 
 OHM_C_BEGIN
 
-/* physical: as ohm_program_physical_cuda writes it; becomes what the wires leave, as ohm_irdrop_closed does
+/* physical: as ohm_program_physical_cuda writes it, of places (NULL: all); becomes what the wires leave, as ohm_irdrop_closed does
  * with the rows of each tile that are used. In double but for what it reads and writes: within 2e-7 of a
  * cell. scratch: ohm_irdrop_closed_cuda_floats. One launch, two where word lines lose voltage. */
 ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geometry *g,
-                                       const ohm_programming *p, float *scratch, ohm_cuda_stream s);
-size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm_programming *p);
+                                       const ohm_programming *p, const ohm_program_places *places,
+                                       float *scratch, ohm_cuda_stream s);
+size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm_programming *p,
+                                     const ohm_program_places *places);
 
 OHM_C_END
 

@@ -30,6 +30,7 @@ struct program_job {
     ohm_read_law read;
     uint8_t ref_level[SLICES_MOST];
     int part; /* rows of a block */
+    ohm_program_places places;
 };
 
 /* What a device does at each level, in shared memory: neighbouring lanes want different levels. */
@@ -212,7 +213,7 @@ static __device__ __forceinline__ strip strip_of(const program_job &job)
 {
     const ohm_geometry &g = job.g;
     const int pitch = ohm_tile_pitch(&g), strips = (pitch + STRIP - 1) / STRIP;
-    const int x = static_cast<int>(blockIdx.x), tile = x / strips;
+    const int x = static_cast<int>(blockIdx.x), tile = job.places.first + x / strips;
     strip at;
     at.slice = tile / (g.tiles * g.column_tiles);
     at.t = tile / g.column_tiles % g.tiles;
@@ -252,6 +253,16 @@ reference_of(const program_job &job, const level_table &table, const strip &at, 
     return g[0];
 }
 
+/* Index of a cell among those of the launch's places. */
+static __device__ __forceinline__ size_t physical_index(const program_job &job, const strip &at,
+                                                        int sign, int r, int c)
+{
+    const size_t before = static_cast<size_t>(job.places.first) *
+                          ohm_physical_arrays(&job.g, &job.p) * job.p.physical_rows *
+                          job.p.physical_columns;
+    return ohm_physical_index(&job.g, &job.p, at.slice, at.t, at.column_tile, sign, r, c) - before;
+}
+
 /* ---- tiles as the wires see them ------------------------------------------------------------ */
 
 static __global__ void program_physical(const __grid_constant__ program_job job)
@@ -272,12 +283,11 @@ static __global__ void program_physical(const __grid_constant__ program_job job)
 #pragma unroll
             for (int i = 0; i < 4; i++)
                 if (at.local + i < at.columns)
-                    job.physical[ohm_physical_index(&g, &job.p, at.slice, at.t, at.column_tile,
-                                                    sign, r, at.local + i)] =
+                    job.physical[physical_index(job, at, sign, r, at.local + i)] =
                         static_cast<float>(cells[i]);
         }
         if (!g.differential && at.local == 0)
-            job.physical[ohm_physical_index(&g, &job.p, at.slice, at.t, at.column_tile, 0, r, -1)] =
+            job.physical[physical_index(job, at, 0, r, -1)] =
                 static_cast<float>(reference_of(job, table, at, r));
     }
 }
@@ -296,8 +306,7 @@ static __device__ __forceinline__ double after_wires(const program_job &job, con
 {
     if (!job.solved)
         return before;
-    const float g =
-        job.solved[ohm_physical_index(&job.g, &job.p, at.slice, at.t, at.column_tile, sign, r, c)];
+    const float g = job.solved[physical_index(job, at, sign, r, c)];
     return fmax(static_cast<double>(g), 0.0);
 }
 
@@ -489,7 +498,8 @@ extern "C" ohm_cuda_status ohm_column_errors_cuda(const ohm_column_error *errors
 /* ---- launches ------------------------------------------------------------------------------- */
 
 static program_job job_of(const ohm_geometry *g, const ohm_programming *p, const uint8_t *w_split,
-                          const uint8_t *ref_level, const uint32_t *step)
+                          const uint8_t *ref_level, const ohm_program_places *places,
+                          const uint32_t *step)
 {
     program_job job = program_job();
     job.g = *g;
@@ -499,6 +509,7 @@ static program_job job_of(const ohm_geometry *g, const ohm_programming *p, const
     job.w_split = w_split;
     job.step = step;
     job.part = PART;
+    job.places = ohm_places_of(g, places);
     for (int i = 0; i < g->slices && !g->differential; i++)
         job.ref_level[i] = ref_level[i];
     return job;
@@ -509,8 +520,7 @@ static dim3 grid_of(const program_job &job)
     const ohm_geometry &g = job.g;
     const int strips = (ohm_tile_pitch(&g) + STRIP - 1) / STRIP,
               parts = (ohm_tile_rows_most(&g) + job.part - 1) / job.part;
-    return dim3(static_cast<unsigned>(g.slices) * static_cast<unsigned>(g.tiles) *
-                    static_cast<unsigned>(g.column_tiles) * static_cast<unsigned>(strips),
+    return dim3(static_cast<unsigned>(job.places.count) * static_cast<unsigned>(strips),
                 static_cast<unsigned>(parts));
 }
 
@@ -525,7 +535,7 @@ extern "C" ohm_cuda_status
 ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient *gradient, const ohm_geometry *g,
                  const ohm_programming *p, const ohm_read_law *read, double johnson_scale,
                  const uint8_t *w_split, const uint8_t *ref_level, const float *solved,
-                 const uint32_t *step, ohm_cuda_stream s)
+                 const ohm_program_places *places, const uint32_t *step, ohm_cuda_stream s)
 {
     ohm_cuda_status status = refuse_shape(g);
     if (status == OHM_CUDA_OK && (p->ir != OHM_WIRES_NONE) != (solved != nullptr))
@@ -533,7 +543,7 @@ ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient *gradient, cons
                                "wires need solved tiles, and only wires do");
     if (status != OHM_CUDA_OK)
         return status;
-    program_job job = job_of(g, p, w_split, ref_level, step);
+    program_job job = job_of(g, p, w_split, ref_level, places, step);
     job.tiles = *tiles;
     if (gradient)
         job.gradient = *gradient;
@@ -547,13 +557,12 @@ ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient *gradient, cons
                : OHM_LAUNCH((program_tiles<false>), grid_of(job), dim3(LANES, ROWS), 0, s, job);
 }
 
-extern "C" ohm_cuda_status ohm_program_physical_cuda(float *physical, const ohm_geometry *g,
-                                                     const ohm_programming *p,
-                                                     const uint8_t *w_split,
-                                                     const uint8_t *ref_level, const uint32_t *step,
-                                                     ohm_cuda_stream s)
+extern "C" ohm_cuda_status
+ohm_program_physical_cuda(float *physical, const ohm_geometry *g, const ohm_programming *p,
+                          const uint8_t *w_split, const uint8_t *ref_level,
+                          const ohm_program_places *places, const uint32_t *step, ohm_cuda_stream s)
 {
-    const size_t cells = ohm_physical_tiles(g, p) * static_cast<size_t>(p->physical_rows) *
+    const size_t cells = ohm_physical_tiles(g, p, places) * static_cast<size_t>(p->physical_rows) *
                          static_cast<size_t>(p->physical_columns);
     ohm_cuda_status status = refuse_shape(g);
     if (status == OHM_CUDA_OK)
@@ -562,7 +571,7 @@ extern "C" ohm_cuda_status ohm_program_physical_cuda(float *physical, const ohm_
                             LANES * ROWS, 0, s, physical, cells, static_cast<float>(p->g_min));
     if (status != OHM_CUDA_OK)
         return status;
-    program_job job = job_of(g, p, w_split, ref_level, step);
+    program_job job = job_of(g, p, w_split, ref_level, places, step);
     job.physical = physical;
     return OHM_LAUNCH(program_physical, grid_of(job), dim3(LANES, ROWS), 0, s, job);
 }

@@ -17,12 +17,17 @@ OHM_C_BEGIN
  * captured graph serves every step; p must then be that of step 0 (ohm_programming_time_step).
  *
  * Wires: solved = NULL where p->ir is none. Else ohm_program_physical_cuda writes the tiles as the
- * wires see them, a solver replaces them in place, and this call takes them as solved. */
+ * wires see them, a solver replaces them in place, and this call takes them as solved; for some places
+ * after the other, so that not all tiles need exist at once. places NULL: all of them. */
+typedef struct {
+    int first, count; /* in the order of slices, row tiles, column tiles */
+} ohm_program_places;
 ohm_cuda_status ohm_program_cuda(const ohm_tiles *tiles, const ohm_cell_gradient *gradient,
                                  const ohm_geometry *g, const ohm_programming *p,
                                  const ohm_read_law *read, double johnson_scale,
                                  const uint8_t *w_split, const uint8_t *ref_level,
-                                 const float *solved, const uint32_t *step, ohm_cuda_stream s);
+                                 const float *solved, const ohm_program_places *places,
+                                 const uint32_t *step, ohm_cuda_stream s);
 
 /* Fills errors[count] (host memory with device arrays in it; at most OHM_COLUMN_ERRORS_MOST), with the bits
  * of ohm_column_errors, in one launch. */
@@ -30,12 +35,13 @@ enum { OHM_COLUMN_ERRORS_MOST = 6 };
 ohm_cuda_status ohm_column_errors_cuda(const ohm_column_error *errors, int count,
                                        const ohm_stream *stream, ohm_cuda_stream s);
 
-/* physical [ohm_physical_tiles(g, p)][physical_rows][physical_columns]: slices, row tiles, column tiles,
- * then the two arrays of a pair where they lie apart. Interleaved pairs alternate columns, a reference
+/* physical [places][ohm_physical_arrays(g, p)][physical_rows][physical_columns]: two arrays of a pair where
+ * they lie apart. Interleaved pairs alternate columns, a reference
  * column is the last; unused cells are at G_min. */
 ohm_cuda_status ohm_program_physical_cuda(float *physical, const ohm_geometry *g,
                                           const ohm_programming *p, const uint8_t *w_split,
-                                          const uint8_t *ref_level, const uint32_t *step,
+                                          const uint8_t *ref_level,
+                                          const ohm_program_places *places, const uint32_t *step,
                                           ohm_cuda_stream s);
 
 /* Arrays of a pair that lie apart. */
@@ -43,11 +49,20 @@ OHM_INLINE int ohm_physical_arrays(const ohm_geometry *g, const ohm_programming 
 {
     return g->differential && !p->interleaved ? 2 : 1;
 }
-OHM_INLINE size_t ohm_physical_tiles(const ohm_geometry *g, const ohm_programming *p)
+OHM_INLINE ohm_program_places ohm_places_of(const ohm_geometry *g, const ohm_program_places *places)
 {
-    return (size_t)g->slices * g->tiles * g->column_tiles * ohm_physical_arrays(g, p);
+    ohm_program_places all;
+    all.first = 0;
+    all.count = g->slices * g->tiles * g->column_tiles;
+    return places ? *places : all;
 }
-/* Index of cell (row r, column c of the column tile; c = -1: the reference) of one array. */
+/* Physical tiles of those places. */
+OHM_INLINE size_t ohm_physical_tiles(const ohm_geometry *g, const ohm_programming *p,
+                                     const ohm_program_places *places)
+{
+    return (size_t)ohm_places_of(g, places).count * ohm_physical_arrays(g, p);
+}
+/* Index of cell (row r, column c of the column tile; c = -1: the reference) of one array, among all places. */
 OHM_INLINE size_t ohm_physical_index(const ohm_geometry *g, const ohm_programming *p, int slice,
                                      int t, int column_tile, int sign, int r, int c)
 {

@@ -201,7 +201,7 @@ static ohm_cuda_status program(const void *context)
     const programmed *c = context;
     static const uint8_t no_reference[1];
     return ohm_program_cuda(&c->w, NULL, &c->g, &c->p, &c->read, 0.0, c->levels, no_reference, NULL,
-                            NULL, bench.s);
+                            NULL, NULL, bench.s);
 }
 
 /* Packed cells against the host's, bit by bit. */
