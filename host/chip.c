@@ -159,6 +159,16 @@ size_t ohm_chip_scratch_bytes(const ohm_chip *chip, int max_rows, int want_gradi
     return chip->simulator->scratch_bytes(chip->self, max_rows, want_gradient);
 }
 
+ohm_status ohm_chip_kept_bytes(const ohm_chip *chip, size_t *bytes)
+{
+    *bytes = 0;
+    if (!chip->simulator->kept_bytes)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "key 'train.full': simulator '%s' keeps nothing of a read; set recompute",
+                        chip->simulator->name);
+    return chip->simulator->kept_bytes(chip->self, bytes);
+}
+
 ohm_status ohm_chip_program(ohm_chip *chip, const ohm_program_args *args)
 {
     return chip->simulator->program(chip->self, args);

@@ -18,6 +18,10 @@
 
 enum { OHM_SIMULATOR_ABI = 2 };
 
+/* What a programmed chip is for: reading; or also mode full, whose backward pass needs of every read what
+ * mvm_factors.h says, and reads again to get it, or has it kept. */
+typedef enum { OHM_CHIP_READ, OHM_CHIP_RECOMPUTE, OHM_CHIP_SAVE } ohm_chip_use;
+
 /* What a simulator is created for. */
 typedef struct {
     const ohm_hardware *hardware;
@@ -63,7 +67,7 @@ typedef struct {
     ohm_chip_moment moment;
     void *state;             /* state_bytes of memory: what infer needs. Lives until the caller drops it */
     void *scratch;           /* scratch_bytes, for the duration of the call */
-    int want_gradient;       /* mode full: also keep the derivatives of the cells */
+    int want_gradient;       /* ohm_chip_use; beyond OHM_CHIP_READ: also keep the derivatives of the cells */
     const ohm_chip_queue *queue; /* NULL: host memory */
 } ohm_program_args;
 
@@ -78,6 +82,7 @@ typedef struct {
     uint32_t *histogram;     /* with range: instead count the rows' currents in `bins` bins of range/bins, [planes][slices][n or 1][bins] */
     int bins;
     float *range;            /* if not NULL: instead of sums, raise range[planes][slices][n or 1] to max |noise-free bit-line current| in digit·level units, of these rows and of the chip's own calibration reads (m = 0: of those alone) */
+    void *kept;              /* OHM_CHIP_SAVE: out [m][kept_bytes], what backward needs of these rows */
     const ohm_chip_rescale *rescale; /* not NULL, and only where the simulator `rescales`: sums become outputs of the layer */
     const ohm_chip_queue *queue;
 } ohm_infer_args;
@@ -94,6 +99,9 @@ typedef struct {
     float *dx;               /* out [m,k]: gradient of the (real) drive value x_q, row stride lddx; NULL = not wanted */
     int lddx;
     float *dw;               /* [n,k]: gradient of the (real) weight code w_q; added to */
+    const void *kept;        /* OHM_CHIP_SAVE: as infer left it for these rows */
+    float *sums;             /* OHM_CHIP_RECOMPUTE: out [m,n], row stride lds: the corrected sums once more; NULL = not wanted. Only of simulators with kept_bytes */
+    int lds;
     int last;                /* 1 with the last chunk of a batch: gradients of per-programming reads (calibration) are added then */
     const ohm_chip_queue *queue;
 } ohm_backward_args;
@@ -111,6 +119,7 @@ typedef struct ohm_simulator {
     ohm_status (*backward)(void *self, const ohm_backward_args *args); /* NULL: mode full is refused */
     int measures_range;      /* infer honours `range`; without it ADC ranges from data are refused */
     int rescales;            /* infer honours `rescale` */
+    ohm_status (*kept_bytes)(const void *self, size_t *bytes); /* of one row of x; fails where this chip keeps nothing. NULL: no chip does */
 } ohm_simulator;
 
 typedef const ohm_simulator *(*ohm_simulator_entry_fn)(void); /* symbol "ohm_simulator_entry" */
@@ -132,6 +141,8 @@ const ohm_chip_shape *ohm_chip_get_shape(const ohm_chip *chip);
 const ohm_simulator *ohm_chip_simulator(const ohm_chip *chip);
 size_t ohm_chip_state_bytes(const ohm_chip *chip, int want_gradient);
 size_t ohm_chip_scratch_bytes(const ohm_chip *chip, int max_rows, int want_gradient);
+/* OHM_ERR_UNSUPPORTED, and why, where the chip cannot be used with OHM_CHIP_SAVE. */
+ohm_status ohm_chip_kept_bytes(const ohm_chip *chip, size_t *bytes);
 ohm_status ohm_chip_program(ohm_chip *chip, const ohm_program_args *args);
 ohm_status ohm_chip_infer(ohm_chip *chip, const ohm_infer_args *args);
 ohm_status ohm_chip_backward(ohm_chip *chip, const ohm_backward_args *args);

@@ -30,11 +30,34 @@ typedef struct {
     int corrected; /* the offset correction of this programming has been read */
     ohm_analog_arrays at;
     ohm_crossbar cells; /* separate reads */
+    void *kept;         /* factors of the correction's reads (OHM_CHIP_SAVE) */
 } state;
 
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
-/* Places everything from base on (NULL: only counts). */
+static const ohm_mvm_network *network_of(const analog *a)
+{
+    return a->network.rows ? &a->network : NULL;
+}
+
+/* How the chip reads, at the time it is used at. */
+static ohm_read usual_read(const analog *a)
+{
+    const ohm_chip_moment moment = {.time_s = a->shape.hardware->retention.time_s};
+    ohm_read r;
+    double johnson;
+    ohm_device_read(&r, &johnson, &a->g, &a->shape, &moment, OHM_FOR_INFERENCE);
+    return r;
+}
+
+/* Bytes that mode full needs of a row's reads; nothing of the kind where wires are solved for every read. */
+static size_t row_bytes(const analog *a)
+{
+    const ohm_read r = usual_read(a);
+    return network_of(a) ? 0 : ohm_mvm_factors_of(&a->g, &r).row_bytes;
+}
+
+/* Places everything from base on (NULL: only counts). gradient: ohm_chip_use. */
 static size_t layout(state *s, const analog *a, int gradient, char *base)
 {
     const ohm_geometry *g = &a->g;
@@ -51,6 +74,9 @@ static size_t layout(state *s, const analog *a, int gradient, char *base)
     s->cells.g_ref = TAKE(refs);
     s->cells.variance_ref = TAKE(spread ? refs : 0);
 #undef TAKE
+    int keeps = gradient == OHM_CHIP_SAVE && hw->input.encoding == OHM_INPUT_OFFSET &&
+                hw->input.correction == OHM_CORRECTION_CALIBRATED;
+    s->kept = ohm_analog_take(base, &used, keeps ? OHM_ANALOG_ROWS * row_bytes(a) : 0, 1);
     return used;
 }
 
@@ -78,9 +104,10 @@ static size_t calibration_bytes(const analog *a)
            3 * OHM_ANALOG_ALIGN;
 }
 
-static const ohm_mvm_network *network_of(const analog *a)
+/* Room for the factors of so many rows. */
+static size_t factor_bytes(const analog *a, size_t rows)
 {
-    return a->network.rows ? &a->network : NULL;
+    return (rows * row_bytes(a) + OHM_ANALOG_ALIGN - 1) / OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN;
 }
 
 static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
@@ -98,19 +125,33 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     }
     bytes = most(bytes, ohm_program_scratch_bytes(&a->g, &p));
     if (want_gradient) {
-        ohm_read r;
-        double johnson;
-        ohm_device_read(&r, &johnson, &a->g, &a->shape,
-                        &(ohm_chip_moment){.time_s = a->shape.hardware->retention.time_s},
-                        OHM_FOR_INFERENCE);
+        const ohm_read r = usual_read(a);
         bytes = most(bytes, ohm_mvm_backward_scratch_bytes(&a->g, &r, (int)rows));
-        bytes += rows * ohm_mvm_factors_of(&a->g, &r).row_bytes + OHM_ANALOG_ALIGN;
+        if (want_gradient == OHM_CHIP_RECOMPUTE)
+            bytes += factor_bytes(a, rows);
         bytes = most(bytes, ohm_mvm_finish_scratch_bytes(&a->g, &p));
         if (network_of(a))
             bytes = most(bytes, ohm_mvm_network_backward_bytes(&a->g, network_of(a)));
         bytes += rows * (size_t)a->g.n * sizeof(float) + OHM_ANALOG_ALIGN;
     }
     return bytes + calibration_bytes(a) + OHM_ANALOG_ALIGN;
+}
+
+static ohm_status kept_bytes(const void *self, size_t *bytes)
+{
+    const analog *a = self;
+    if (network_of(a))
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "key 'train.full': save keeps nothing of reads whose wires are solved one by "
+                        "one (ir_drop.zero_input: gated, or cell.iv beside exact wires); set "
+                        "recompute");
+    if (a->shape.hardware->input.noise > 0.0)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
+                        "key 'train.full': save keeps no noise of inputs (input.noise = %g); set "
+                        "recompute",
+                        a->shape.hardware->input.noise);
+    *bytes = row_bytes(a);
+    return OHM_OK;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -176,7 +217,11 @@ static ohm_status read_correction(const analog *a, state *s, void *scratch)
         ohm_analog_calibration_read(&a->shape, &a->g, &s->moment, &s->read, OHM_FOR_CALIBRATION);
     memset(codes, ohm_analog_zero_code(a->shape.hardware), (size_t)OHM_ANALOG_ROWS * a->g.k);
     ohm_drive_rows d = {.x_u = codes, .m = OHM_ANALOG_ROWS, .ldx = a->g.k};
-    OHM_TRY(read_raw(a, s, &r, &d, sums, rest));
+    if (s->kept) {
+        const ohm_mvm_output to = {.raw = sums, .lds = a->g.n, .factors = s->kept};
+        ohm_mvm_read_cpu(&to, &a->g, &r, &s->at.tiles, codes, a->g.k, OHM_ANALOG_ROWS, 0, rest);
+    } else
+        OHM_TRY(read_raw(a, s, &r, &d, sums, rest));
     for (int n = 0; n < a->g.n; n++) {
         double sum = 0.0;
         for (int i = 0; i < OHM_ANALOG_ROWS; i++)
@@ -307,6 +352,12 @@ static ohm_status program(void *self, const ohm_program_args *args)
     layout(s, a, args->want_gradient, (char *)s);
     s->moment = args->moment;
     ohm_device_read(&s->read, &s->johnson, &a->g, &a->shape, &s->moment, OHM_FOR_INFERENCE);
+    if (args->want_gradient && !network_of(a) &&
+        ohm_mvm_factors_of(&a->g, &s->read).row_bytes > row_bytes(a))
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "chip of layer %u: read noise at %g s, but memory was planned without: set "
+                        "retention.time_s",
+                        a->shape.layer, args->moment.time_s);
     s->cells.johnson_scale = &s->johnson;
     s->cells.network = network_of(a);
     s->read.lsb = args->g;
@@ -369,8 +420,9 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         OHM_TRY(read_correction(a, s, args->scratch));
     s->corrected = 1;
     if (!a->separate) {
-        ohm_mvm_cpu(args->sums, args->lds, &a->g, &s->read, &s->at.tiles, args->x_u, args->ldx,
-                    args->m, args->first_row, scratch);
+        const ohm_mvm_output to = {.sums = args->sums, .lds = args->lds, .factors = args->kept};
+        ohm_mvm_read_cpu(&to, &a->g, &s->read, &s->at.tiles, args->x_u, args->ldx, args->m,
+                         args->first_row, scratch);
         return OHM_OK;
     }
     double *sums = (double *)(void *)scratch;
@@ -384,19 +436,22 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
 
 /* ---- Mode full ------------------------------------------------------------------------------- */
 
+/* d->factors NULL: read again, into scratch, and with them `sums`, row stride lds, unless NULL. */
 static ohm_status rows_backward(const analog *a, const state *s, ohm_mvm_gradient *d,
-                                const ohm_read *r, char *scratch)
+                                const ohm_read *r, float *sums, int lds, char *scratch)
 {
     ohm_read_failure failure;
-    if (!network_of(a)) {
-        ohm_mvm_output to = {.factors = scratch};
+    if (network_of(a))
+        return ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) == OHM_SOLVE_OK
+                   ? OHM_OK
+                   : ohm_chip_refuse_read(&a->shape, &failure);
+    if (!d->factors) {
+        const ohm_mvm_output to = {.sums = sums, .lds = lds, .factors = scratch};
         d->factors = scratch;
-        scratch += ((size_t)d->m * ohm_mvm_factors_of(&a->g, r).row_bytes + OHM_ANALOG_ALIGN - 1) /
-                   OHM_ANALOG_ALIGN * OHM_ANALOG_ALIGN;
+        scratch += factor_bytes(a, (size_t)d->m);
         ohm_mvm_read_cpu(&to, &a->g, r, &s->at.tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);
-        ohm_mvm_backward(d, &a->g, r, &s->at.tiles, s->johnson, scratch);
-    } else if (ohm_mvm_network_backward(d, &a->g, r, &s->cells, scratch, &failure) != OHM_SOLVE_OK)
-        return ohm_chip_refuse_read(&a->shape, &failure);
+    }
+    ohm_mvm_backward(d, &a->g, r, &s->at.tiles, s->johnson, scratch);
     return OHM_OK;
 }
 
@@ -426,10 +481,11 @@ static ohm_status correction_backward(const analog *a, state *s, float *dw, void
                           .ldx = g->k,
                           .round = 1,
                           .m = OHM_ANALOG_ROWS,
+                          .factors = s->kept,
                           .dsums = sums,
                           .ldd = g->n,
                           .cells = &s->at.gradient};
-    return rows_backward(a, s, &d, &r, rest);
+    return rows_backward(a, s, &d, &r, NULL, 0, rest);
 }
 
 static ohm_status backward(void *self, const ohm_backward_args *args)
@@ -451,12 +507,25 @@ static ohm_status backward(void *self, const ohm_backward_args *args)
                           .round = 1,
                           .m = args->m,
                           .first_row = args->first_row,
+                          .factors = args->kept,
                           .dsums = raw,
                           .ldd = a->g.n,
                           .dx = args->dx,
                           .lddx = args->lddx,
                           .cells = &s->at.gradient};
-    OHM_TRY(rows_backward(a, s, &d, &s->read, rest));
+    if (args->sums && network_of(a)) {
+        const ohm_infer_args again = {.x_u = args->x_u,
+                                      .m = args->m,
+                                      .ldx = args->ldx,
+                                      .first_row = args->first_row,
+                                      .moment = args->moment,
+                                      .state = args->state,
+                                      .scratch = rest,
+                                      .sums = args->sums,
+                                      .lds = args->lds};
+        OHM_TRY(infer(self, &again));
+    }
+    OHM_TRY(rows_backward(a, s, &d, &s->read, args->sums, args->lds, rest));
     if (!args->last)
         return OHM_OK;
     OHM_TRY(correction_backward(a, s, args->dw, args->scratch));
@@ -481,4 +550,5 @@ const ohm_simulator ohm_simulator_analog = {
     .infer = infer,
     .backward = backward,
     .measures_range = 1,
+    .kept_bytes = kept_bytes,
 };

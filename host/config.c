@@ -33,7 +33,10 @@ static const ohm_option rows[] = {
     CHOICE(train.mode, "baseline|full|detach|nograd", "nograd",
            "gradient: no chip, through the simulator, straight-through, straight-through without "
            "the clean product"),
-INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs instead"),
+    CHOICE(train.full, "recompute|save", "recompute",
+           "mode full: in the backward pass read the chip again, with the same noise, or keep what "
+           "the derivative needs of every conversion"),
+    INT(train.steps, 0, 1e9, "0", "steps", "length of the run; 0 counts epochs instead"),
     INT(train.epochs, 0, 1e6, "10", "epochs", "length of the run where train.steps is 0"),
     INT(train.batch, 1, 1e6, "64", "images", "images per optimiser step"),
     INT(train.micro_batch, 0, 1e6, "0", "images",
@@ -88,6 +91,36 @@ const char *ohm_mode_name(int mode)
 {
     static const char *const names[OHM_MODES] = {"baseline", "full", "detach", "nograd"};
     return mode >= 0 && mode < OHM_MODES ? names[mode] : "?";
+}
+
+static const struct {
+    int mode, full;
+    const char *name;
+} variants[OHM_VARIANTS] = {{OHM_MODE_BASELINE, OHM_FULL_RECOMPUTE, "baseline"},
+                            {OHM_MODE_FULL, OHM_FULL_RECOMPUTE, "full"},
+                            {OHM_MODE_FULL, OHM_FULL_SAVE, "full:save"},
+                            {OHM_MODE_DETACH, OHM_FULL_RECOMPUTE, "detach"},
+                            {OHM_MODE_NOGRAD, OHM_FULL_RECOMPUTE, "nograd"}};
+
+const char *ohm_variant_name(int variant)
+{
+    return variant >= 0 && variant < OHM_VARIANTS ? variants[variant].name : "?";
+}
+
+int ohm_variant_of(const ohm_config *config)
+{
+    int at = 0, mode = config->train.mode;
+    while (at < OHM_VARIANTS - 1 &&
+           (variants[at].mode != mode ||
+            (mode == OHM_MODE_FULL && variants[at].full != config->train.full)))
+        at++;
+    return at;
+}
+
+void ohm_variant_set(ohm_config *config, int variant)
+{
+    config->train.mode = variants[variant].mode;
+    config->train.full = variants[variant].full;
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */

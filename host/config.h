@@ -11,6 +11,9 @@
 #include "host/option.h"
 
 typedef enum { OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_DETACH, OHM_MODE_NOGRAD, OHM_MODES } ohm_gradient_mode;
+/* What mode full needs of the forward pass's reads: drawn again from the same counters, or kept. */
+typedef enum { OHM_FULL_RECOMPUTE, OHM_FULL_SAVE } ohm_full_memory;
+enum { OHM_VARIANTS = OHM_MODES + 1 }; /* rows of Table III: full counts twice */
 typedef enum { OHM_NET_MLP, OHM_NET_LENET5, OHM_NET_VGG8, OHM_NET_VGG11, OHM_NET_RESNET20, OHM_NET_RESNET18 } ohm_network_kind;
 typedef enum { OHM_DATA_DIGITS, OHM_DATA_MNIST, OHM_DATA_CIFAR10 } ohm_data_kind;
 typedef enum { OHM_OPTIMISER_SGD, OHM_OPTIMISER_ADAM, OHM_OPTIMISER_ADAMW } ohm_optimiser_kind;
@@ -32,6 +35,7 @@ typedef struct ohm_config {
     } data;
     struct {
         int mode;                     /* ohm_gradient_mode */
+        int full;                     /* ohm_full_memory, of mode full */
         int steps, epochs;            /* steps > 0 wins over epochs */
         int recompute_segments;       /* 0 = activations are kept; else computed again in the backward pass, all segments but the last */
         int batch, micro_batch;       /* micro_batch 0 = batch; else must divide batch: gradient accumulation */
@@ -61,6 +65,10 @@ extern const ohm_option_table ohm_config_options;   /* keys of the experiment, w
 extern const ohm_option_table ohm_hardware_options; /* keys of one chip */
 
 const char *ohm_mode_name(int mode);                /* as train.mode takes it */
+/* Gradient modes, mode full once with each memory: baseline, full, full:save, detach, nograd. */
+const char *ohm_variant_name(int variant);
+int ohm_variant_of(const ohm_config *config);
+void ohm_variant_set(ohm_config *config, int variant);
 
 /* Reads an experiment. `hardware:` is a preset name, a path to a hardware YAML (relative to the
  * file that names it), a mapping (with `base:`), or `none`. NULL path: all defaults. */

@@ -26,6 +26,12 @@ static int trains(const ohm_network *network, ohm_gradient_mode mode)
     return network->options.training && network->config.train.mode == (int)mode;
 }
 
+/* Where mode full has the forward pass's reads from. */
+static ohm_chip_use full_use(const ohm_network *network)
+{
+    return network->config.train.full == OHM_FULL_SAVE ? OHM_CHIP_SAVE : OHM_CHIP_RECOMPUTE;
+}
+
 /* Patches are cut from codes, a quarter of the bytes and quantised once, where one scale serves all. */
 static int cuts_codes(const ohm_layer *layer)
 {
@@ -133,7 +139,12 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
         .training = pass->training,
         .calibrating = pass->calibrating,
         .want_gradient =
-            pass->training && pass->mode == OHM_MODE_FULL && ohm_layer_keeps(network, layer),
+            pass->training && pass->mode == OHM_MODE_FULL && ohm_layer_keeps(network, layer)
+                ? full_use(network)
+                : OHM_CHIP_READ,
+        .kept = ohm_network_at(network, layer->now.kept),
+        .kept_rows = ohm_conv_rows(&layer->conv, pass->images),
+        .first_row = pass->first_image * ohm_conv_rows(&layer->conv, 1),
         .recomputing = network->recomputing,
         .persistent = ohm_layer_value_of(network, layer, OHM_ROLE_CHIP),
         .state = ohm_network_at(network, layer->now.state),
@@ -186,21 +197,33 @@ ohm_status ohm_noisy_layer_forward(ohm_network *network, ohm_layer *layer, const
 
 /* ---- backward of mode full ----------------------------------------------------------------- */
 
+/* Whether the codes tell all that backward needs of x. */
+static int goes_back_by_codes(const ohm_layer *layer)
+{
+    return cuts_codes(layer) && ohm_noisy_never_clips(layer->noisy);
+}
+
 /* Where a chunk's dx goes: straight to its place, or to patches that are then added to the pixels. */
+static int goes_straight(const ohm_layer *layer)
+{
+    return ohm_conv_is_plain(&layer->conv) && layer->route == OHM_GRADIENT_WRITE;
+}
+
 static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const chunks *c, float *dx,
                                  float *dpatches, size_t row)
 {
     int some = chunk_size(layer, c, row), last = row + (size_t)some == c->rows;
-    int straight = !c->patches && layer->route == OHM_GRADIENT_WRITE;
-    float *to = !dx ? NULL : straight ? dx + row * (size_t)c->k : dpatches;
+    float *to = !dx ? NULL : goes_straight(layer) ? dx + row * (size_t)c->k : dpatches;
     const float *dy = ohm_network_gradient(network, layer->index) + row * (size_t)c->n;
+    const uint8_t *codes = c->codes ? chunk_codes(network, layer, c, row, some) : NULL;
     OHM_TRY(ohm_noisy_backward_rows(
         layer->noisy, to, c->k, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dy, c->n,
-        chunk_x(network, layer, c, row, some), c->k, some, c->first_row + row, last));
-    if (!dx || straight)
+        codes ? NULL : chunk_x(network, layer, c, row, some), c->k, codes, c->k, some,
+        c->first_row + row, last));
+    if (!dx || goes_straight(layer))
         return OHM_OK;
     ohm_trace_kernel(network->trace, "scatter");
     network->backend->scatter(network->device, dx, dpatches, &layer->conv, row, some);
@@ -208,17 +231,41 @@ static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const c
     return OHM_OK;
 }
 
+/* Floats of the workspace: patches of dx; then patches of x, or codes and patches of codes. */
+static size_t dx_floats(const ohm_layer *layer, int rows)
+{
+    int none = layer->route == OHM_GRADIENT_NONE || goes_straight(layer);
+    return none ? 0 : (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+}
+
+static size_t x_floats(const ohm_network *network, const ohm_layer *layer, int rows)
+{
+    size_t patches = (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+    if (ohm_conv_is_plain(&layer->conv))
+        return 0;
+    if (!goes_back_by_codes(layer))
+        return patches;
+    return ((size_t)network->options.max_batch * layer->in_floats + patches + sizeof(float) - 1) /
+           sizeof(float);
+}
+
 ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
     if (!layer->programmed)
         return OHM_FAIL(OHM_ERR_ARGUMENT, "layer %s: backward without a forward pass in mode full",
                         layer->desc.name);
-    float *workspace = ohm_network_at(network, layer->backward_workspace);
-    chunks c = chunks_of(network, layer, pass);
-    c.patches = ohm_conv_is_plain(&layer->conv) ? NULL : workspace;
-    float *dpatches = workspace + (size_t)layer->chunk_rows * (size_t)c.k;
+    float *dpatches = ohm_network_at(network, layer->backward_workspace);
+    float *x = dpatches + dx_floats(layer, layer->chunk_rows);
     float *dx = ohm_network_gradient(network, layer->desc.input);
-    if (dx && layer->route == OHM_GRADIENT_WRITE && c.patches) {
+    chunks c = chunks_of(network, layer, pass);
+    if (goes_back_by_codes(layer)) {
+        c.codes = (uint8_t *)x;
+        c.code_patches = c.codes + (size_t)network->options.max_batch * layer->in_floats;
+        OHM_TRY(ohm_noisy_quantise(layer->noisy, c.codes, &c.zero));
+    } else if (!ohm_conv_is_plain(&layer->conv)) {
+        c.patches = x;
+    }
+    if (dx && layer->route == OHM_GRADIENT_WRITE && !goes_straight(layer)) {
         ohm_trace_kernel(network->trace, "scatter");
         network->backend->fill(network->device, dx, 0.0f, (size_t)pass->images * layer->in_floats);
         ohm_trace_end(network->trace);
@@ -250,19 +297,24 @@ static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, i
     return patches + (trains(network, OHM_MODE_DETACH) ? (size_t)rows * (size_t)layer->out : 0);
 }
 
-/* Mode full, backward: patches of x and of dx. */
-static size_t full_floats(const ohm_layer *layer, int rows)
+static size_t full_floats(const ohm_network *network, const ohm_layer *layer, int rows)
 {
-    return 2 * (size_t)rows * (size_t)ohm_conv_k(&layer->conv);
+    return dx_floats(layer, rows) + x_floats(network, layer, rows);
+}
+
+/* How the chip is used by a pass that a backward pass follows. */
+static ohm_chip_use use_of(const ohm_network *network)
+{
+    return trains(network, OHM_MODE_FULL) ? full_use(network) : OHM_CHIP_READ;
 }
 
 static size_t chunk_bytes(const ohm_network *network, const ohm_layer *layer, int rows)
 {
-    int full = trains(network, OHM_MODE_FULL);
     size_t floats = chunk_floats(network, layer, rows),
-           backward = full ? full_floats(layer, rows) : 0;
+           backward = trains(network, OHM_MODE_FULL) ? full_floats(network, layer, rows) : 0;
     floats = backward > floats ? backward : floats;
-    return floats * sizeof(float) + ohm_noisy_scratch_bytes(layer->noisy, rows, full);
+    return floats * sizeof(float) +
+           ohm_noisy_scratch_bytes(layer->noisy, rows, use_of(network));
 }
 
 /* Within the user's bound, and what grows with the rows about as large as a cache: larger chunks
@@ -285,7 +337,7 @@ static int rows_within(const ohm_network *network, const ohm_layer *layer)
 
 size_t ohm_noisy_layer_scratch_bytes(const ohm_network *network, const ohm_layer *layer)
 {
-    return ohm_noisy_scratch_bytes(layer->noisy, layer->chunk_rows, trains(network, OHM_MODE_FULL));
+    return ohm_noisy_scratch_bytes(layer->noisy, layer->chunk_rows, use_of(network));
 }
 
 ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
@@ -296,11 +348,18 @@ ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
     size_t floats = chunk_floats(network, layer, layer->chunk_rows);
     layer->forward_floats = floats > layer->forward_floats ? floats : layer->forward_floats;
     if (full)
-        layer->backward_floats = full_floats(layer, layer->chunk_rows);
+        layer->backward_floats = full_floats(network, layer, layer->chunk_rows);
     int last = keeps ? layer->until : trains(network, OHM_MODE_DETACH) ? layer->pass_end : i;
     OHM_TRY(ohm_network_buffer(network, &layer->now.state, layer->desc.name, "simulator state",
-                               ohm_noisy_state_bytes(layer->noisy, keeps),
+                               ohm_noisy_state_bytes(layer->noisy, keeps ? full_use(network) : OHM_CHIP_READ),
                                keeps ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
+    if (keeps && full_use(network) == OHM_CHIP_SAVE) {
+        size_t bytes;
+        OHM_TRY(ohm_noisy_kept_bytes(layer->noisy,
+                                     ohm_conv_rows(&layer->conv, network->options.max_batch), &bytes));
+        OHM_TRY(ohm_network_buffer(network, &layer->now.kept, layer->desc.name, "kept reads", bytes,
+                                   OHM_MEMORY_SAVED, i, last));
+    }
     if (full) /* one scratch for all layers, network_plan.c */
         return OHM_OK;
     return ohm_network_buffer(network, &layer->now.scratch, layer->desc.name, "simulator scratch",

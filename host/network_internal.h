@@ -34,6 +34,7 @@ typedef struct {
     int saved;             /* batch norm: mean and 1/deviation; max pool: winners */
     int forward_workspace;
     int state, scratch;    /* of the simulator */
+    int kept;              /* mode full: what the backward pass needs of every read (train.full: save) */
 } ohm_layer_buffers;
 
 typedef struct {

@@ -319,7 +319,7 @@ static ohm_status plan_gradients(ohm_network *network)
 static void forget_buffers(ohm_layer *layer)
 {
     static const ohm_layer_buffers none = {OHM_NO_BUFFER, OHM_NO_BUFFER, OHM_NO_BUFFER,
-                                           OHM_NO_BUFFER, OHM_NO_BUFFER};
+                                           OHM_NO_BUFFER, OHM_NO_BUFFER, OHM_NO_BUFFER};
     layer->now = layer->first = layer->again = none;
     layer->gradient = layer->backward_workspace = layer->own_gradient = OHM_NO_BUFFER;
 }

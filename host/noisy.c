@@ -159,6 +159,37 @@ size_t ohm_noisy_state_bytes(const ohm_noisy *y, int want_gradient)
            ohm_chip_state_bytes(y->chip, want_gradient);
 }
 
+/* Gradients of learned scales need the sums that they scale. */
+static int learns_scales(const ohm_noisy *y)
+{
+    return ohm_noisy_has_learned_range(y) || ohm_noisy_has_column_scale(y);
+}
+
+ohm_status ohm_noisy_kept_bytes(const ohm_noisy *y, size_t rows, size_t *bytes)
+{
+    size_t each;
+    OHM_TRY(ohm_chip_kept_bytes(y->chip, &each));
+    *bytes = padded(rows * each) +
+             (learns_scales(y) ? padded(rows * (size_t)y->n * sizeof(float)) : 0) + ALIGN;
+    return OHM_OK;
+}
+
+/* What is kept of a pass's rows from first_row on; NULL where nothing is. */
+typedef struct {
+    void *chip;
+    float *sums;
+} kept;
+
+static kept kept_of(const ohm_noisy *y, uint64_t first_row)
+{
+    size_t each, row = (size_t)(first_row - y->pass.first_row);
+    char *at = (char *)padded((uintptr_t)y->pass.kept);
+    if (y->pass.want_gradient != OHM_CHIP_SAVE || ohm_chip_kept_bytes(y->chip, &each) != OHM_OK)
+        return (kept){0};
+    char *sums = at + padded(y->pass.kept_rows * each) + row * (size_t)y->n * sizeof(float);
+    return (kept){at + row * each, learns_scales(y) ? (float *)(void *)sums : NULL};
+}
+
 void ohm_noisy_loaded(ohm_noisy *y, const float *persistent)
 {
     y->known = persistent[ADC_BATCHES] > 0.0f;
@@ -202,6 +233,8 @@ static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
     if (want_gradient)
         bytes += padded(m * y->n * sizeof(float)) + padded(m * y->rows * sizeof(float)) +
                  padded((size_t)y->n * y->rows * sizeof(float)) + partial_bytes(y, m);
+    if (want_gradient == OHM_CHIP_RECOMPUTE && learns_scales(y))
+        bytes += padded(m * y->n * sizeof(float));
     return bytes;
 }
 
@@ -220,6 +253,7 @@ typedef struct {
     uint32_t *histogram;
     float *dsums, *dcodes, *dweights; /* [m][n], [m][rows], [n][rows] */
     double *partial;
+    float *sums; /* [m][n], read again for learned scales */
     void *chip;
 } scratch;
 
@@ -245,6 +279,10 @@ static scratch carve(const ohm_noisy *y, size_t m)
         s.dweights = (float *)(void *)(at += padded(m * y->rows * sizeof(float)));
         s.partial = (double *)(void *)(at += padded((size_t)y->n * y->rows * sizeof(float)));
         at += partial_bytes(y, m);
+    }
+    if (y->pass.want_gradient == OHM_CHIP_RECOMPUTE && learns_scales(y)) {
+        s.sums = (float *)(void *)at;
+        at += padded(m * y->n * sizeof(float));
     }
     s.chip = at;
     return s;
@@ -579,19 +617,25 @@ static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s
                                       .w_scale = scales.w_scale,
                                       .column_scale = scales.column_scale,
                                       .bias = y->now.bias};
-    const int rescales = ohm_chip_simulator(y->chip)->rescales;
+    const kept keep = kept_of(y, first_row);
+    const int rescales = ohm_chip_simulator(y->chip)->rescales && !keep.sums;
     OHM_TRY(program(y, s, x, m));
     ohm_infer_args args = {.x_u = x.u,
                            .m = m,
                            .ldx = x.ld,
                            .first_row = first_row,
-                           .sums = out,
-                           .lds = ldy,
+                           .sums = keep.sums ? keep.sums : out,
+                           .lds = keep.sums ? y->n : ldy,
+                           .kept = keep.chip,
                            .rescale = rescales ? &rescale : NULL};
     OHM_TRY(infer(y, s, args, "mvm"));
     if (rescales)
         return OHM_OK;
     ohm_trace_kernel(y->pass.trace, "rescale");
+    if (keep.sums)
+        for (int i = 0, step = ldy == y->n ? m : 1; i < m; i += step)
+            y->backend->copy(y->pass.queue.device, out + (size_t)i * ldy,
+                             keep.sums + (size_t)i * y->n, (size_t)step * (size_t)y->n);
     y->backend->rescale(y->pass.queue.device, out, (size_t)ldy, (size_t)m, (size_t)y->n, &scales,
                         y->now.bias);
     ohm_trace_end(y->pass.trace);
@@ -620,39 +664,27 @@ void ohm_noisy_end(ohm_noisy *y)
 
 /* ---- Mode full ------------------------------------------------------------------------------- */
 
-/* One chunk: y = x wᵀ + b of these rows. */
-typedef struct {
-    const float *dy, *x; /* [m,n], [m,k] */
-    int lddy, ldx, m;
-    uint64_t first_row;
-} chunk;
-
-/* Gradients of the learned output scale and input range need the chip's answer again. */
-static ohm_status scale_gradients(ohm_noisy *y, const scratch *s, float *dx_range,
-                                  float *dcolumn_scale, const chunk *c)
+int ohm_noisy_never_clips(const ohm_noisy *y)
 {
-    const ohm_scales scales = scales_of(y, s);
-    ohm_infer_args args = {.x_u = s->codes,
-                           .m = c->m,
-                           .ldx = y->rows,
-                           .first_row = c->first_row,
-                           .sums = s->dsums,
-                           .lds = y->n};
-    OHM_TRY(infer(y, s, args, "mvm"));
-    ohm_trace_kernel(y->pass.trace, "rescale_backward");
-    y->backend->scale_gradients(y->pass.queue.device, dx_range, dcolumn_scale, c->dy,
-                                (size_t)c->lddy, s->dsums, (size_t)c->m, (size_t)y->n, &scales,
-                                s->partial);
-    ohm_trace_end(y->pass.trace);
-    return OHM_OK;
+    return y->hardware.quantise.x_range.kind == OHM_RANGE_ABSMAX;
 }
 
+/* One chunk: y = x wᵀ + b of these rows. */
+typedef struct {
+    const float *dy, *x; /* [m,n], [m,k]; x may be NULL */
+    int lddy, ldx, m, last;
+    uint64_t first_row;
+    word_lines lines;
+} chunk;
+
+/* sums: the corrected sums once more, NULL = not wanted. */
 static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, int want_dx,
-                                int last)
+                                float *sums)
 {
-    ohm_backward_args args = {.x_u = s->codes,
+    const kept keep = kept_of(y, c->first_row);
+    ohm_backward_args args = {.x_u = c->lines.u,
                               .m = c->m,
-                              .ldx = y->rows,
+                              .ldx = c->lines.ld,
                               .first_row = c->first_row,
                               .moment = &y->pass.moment,
                               .state = y->now.chip,
@@ -662,8 +694,21 @@ static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, 
                               .dx = want_dx ? s->dcodes : NULL,
                               .lddx = y->rows,
                               .dw = s->dweights,
-                              .last = last,
+                              .kept = keep.chip,
+                              .sums = sums,
+                              .lds = y->n,
+                              .last = c->last,
                               .queue = on_device(y) ? &y->pass.queue : NULL};
+    if (sums && !ohm_chip_simulator(y->chip)->kept_bytes) { /* backward does not give them */
+        const ohm_infer_args again = {.x_u = c->lines.u,
+                                      .m = c->m,
+                                      .ldx = c->lines.ld,
+                                      .first_row = c->first_row,
+                                      .sums = sums,
+                                      .lds = y->n};
+        OHM_TRY(infer(y, s, again, "mvm"));
+        args.sums = NULL;
+    }
     ohm_trace_kernel(y->pass.trace, "mvm_backward");
     ohm_status status = ohm_chip_backward(y->chip, &args);
     ohm_trace_end(y->pass.trace);
@@ -672,26 +717,35 @@ static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, 
 
 ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw, float *db,
                                    float *dx_range, float *dcolumn_scale, const float *dy, int lddy,
-                                   const float *x, int ldx, int m, uint64_t first_row, int last)
+                                   const float *x, int ldx, const uint8_t *codes, int ldc, int m,
+                                   uint64_t first_row, int last)
 {
     const scratch s = carve(y, (size_t)m);
     const ohm_scales scales = scales_of(y, &s);
-    const chunk c = {dy, x, lddy, ldx, m, first_row};
+    chunk c = {dy, codes ? NULL : x, lddy, ldx, m, last, first_row, {0}};
     const size_t rows = (size_t)m, n = (size_t)y->n, k = (size_t)y->k, ld = (size_t)y->rows;
+    const int learns = dx_range || dcolumn_scale;
+    float *sums = kept_of(y, first_row).sums;
     ohm_device *device = y->pass.queue.device;
-    OHM_TRY(encode(y, &s, x, ldx, m));
-    if (dx_range || dcolumn_scale)
-        OHM_TRY(scale_gradients(y, &s, dx_range, dcolumn_scale, &c));
+    if (!codes)
+        OHM_TRY(encode(y, &s, x, ldx, m));
+    c.lines = codes ? given(y, &s, codes, ldc, m) : encoded(y, &s);
     ohm_trace_kernel(y->pass.trace, "rescale_backward");
     y->backend->rescale_backward(device, s.dsums, db, dy, (size_t)lddy, rows, n, &scales,
                                  s.partial);
     y->backend->fill(device, s.dweights, 0.0f, n * ld);
     ohm_trace_end(y->pass.trace);
-    OHM_TRY(chip_backward(y, &s, &c, dx || dx_range, last));
+    OHM_TRY(chip_backward(y, &s, &c, dx || dx_range, learns && !sums ? s.sums : NULL));
+    if (learns) {
+        ohm_trace_kernel(y->pass.trace, "rescale_backward");
+        y->backend->scale_gradients(device, dx_range, dcolumn_scale, dy, (size_t)lddy,
+                                    sums ? sums : s.sums, rows, n, &scales, s.partial);
+        ohm_trace_end(y->pass.trace);
+    }
     ohm_trace_kernel(y->pass.trace, "quantise_backward");
     if (dx || dx_range)
-        y->backend->drive_backward(device, dx, (size_t)lddx, dx_range, s.dcodes, ld, x, (size_t)ldx,
-                                   rows, k, &scales, s.partial);
+        y->backend->drive_backward(device, dx, (size_t)lddx, dx_range, s.dcodes, ld, c.x,
+                                   (size_t)ldx, rows, k, &scales, s.partial);
     if (last)
         y->backend->weight_backward(device, dw, s.dweights, ld, y->pass.w, n, k, &scales);
     ohm_trace_end(y->pass.trace);

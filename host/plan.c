@@ -156,7 +156,7 @@ ohm_status ohm_plan_check(const ohm_architecture *architecture, const ohm_config
     return OHM_FAIL(OHM_ERR_MEMORY,
                     "mode %s at %d images per pass needs %s: more than the limit of %s; "
                     "set train.micro_batch to at most %d, the largest that fits",
-                    ohm_mode_name(config->train.mode), images,
+                    ohm_variant_name(ohm_variant_of(config)), images,
                     fits ? needs : "more than any address space holds", in_words(limit).text, most);
 }
 

@@ -14,7 +14,7 @@ enum { OHM_PROFILE_STEPS_MAX = 1000, OHM_PROFILE_TRACED_STEPS = 3, OHM_PROFILE_R
 
 typedef struct {
     const ohm_architecture *architecture;
-    ohm_config config;        /* with mode, batch and micro_batch set */
+    ohm_config config;        /* with mode, full, batch and micro_batch set */
 } ohm_profile_job;
 
 typedef struct {

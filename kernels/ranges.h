@@ -134,8 +134,8 @@ void ohm_rescale_backward_cpu(float *dsums, float *db, const float *dy, size_t l
 void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy,
                              const float *sums, size_t m, size_t n, const ohm_scales *scales,
                              double *partial);
-/* dx [m,k], unless NULL, = dcodes [m,k] / x_scale within the full scale, 0 beyond it. Adds to dx_range [1], unless
- * NULL, what the codes x / (range/codes) give it. */
+/* dx [m,k], unless NULL, = dcodes [m,k] / x_scale within the full scale, 0 beyond it; x NULL: none is beyond it.
+ * Adds to dx_range [1], unless NULL (as it must be without x), what the codes x / (range/codes) give it. */
 void ohm_drive_backward_cpu(float *dx, size_t lddx, float *dx_range, const float *dcodes,
                             size_t ldd, const float *x, size_t ldx, size_t m, size_t k,
                             const ohm_scales *scales, double *partial);

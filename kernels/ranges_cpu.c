@@ -147,36 +147,58 @@ void ohm_rescale_cpu(float *y, size_t ldy, size_t m, size_t n, const ohm_scales 
 
 /* ---- mode full ----------------------------------------------------------------------------- */
 
+/* Rows share nothing; db is summed row by row, a block of columns at a time. */
 void ohm_rescale_backward_cpu(float *dsums, float *db, const float *dy, size_t lddy, size_t m,
                               size_t n, const ohm_scales *scales, double *partial)
 {
     (void)partial;
-#pragma omp parallel for schedule(static) if (m * n >= SERIAL)
-    for (size_t first = 0; first < n; first += COLUMNS)
+#pragma omp parallel if (m * n >= SERIAL)
+    {
+#pragma omp for schedule(static) nowait
         for (size_t i = 0; i < m; i++) {
             const double x_scale = ohm_x_scale(scales, i);
-            for (size_t c = first; c < first + part(n, first, COLUMNS); c++) {
-                float d = dy[i * lddy + c];
-                if (db)
-                    db[c] += d;
-                dsums[i * n + c] = ohm_sum_gradient(d, x_scale, scales, c);
-            }
+            for (size_t c = 0; c < n; c++)
+                dsums[i * n + c] = ohm_sum_gradient(dy[i * lddy + c], x_scale, scales, c);
         }
+#pragma omp for schedule(static)
+        for (size_t first = 0; first < (db ? n : 0); first += COLUMNS)
+            for (size_t i = 0; i < m; i++)
+                for (size_t c = first; c < first + part(n, first, COLUMNS); c++)
+                    db[c] += dy[i * lddy + c];
+    }
 }
 
+/* Blocks of rows have sums of their own, [blocks][2][n], which are added in order. */
 void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy,
                              const float *sums, size_t m, size_t n, const ohm_scales *scales,
                              double *partial)
 {
-    (void)partial;
-    double total = 0.0;
-    for (size_t i = 0; i < m; i++)
-        for (size_t c = 0; c < n; c++) {
-            double share = (double)dy[i * lddy + c] * sums[i * n + c] * scales->w_scale[c];
-            if (dcolumn_scale)
-                dcolumn_scale[c] += (float)(share * ohm_x_scale(scales, i));
-            total += share * (scales->column_scale ? scales->column_scale[c] : 1.0f);
+    const size_t blocks = (m + OHM_RANGE_BLOCK - 1) / OHM_RANGE_BLOCK;
+#pragma omp parallel for schedule(static) if (m * n >= SERIAL)
+    for (size_t block = 0; block < blocks; block++) {
+        const size_t first = block * OHM_RANGE_BLOCK;
+        double *of_column = partial + 2 * block * n, *of_x = of_column + n;
+        memset(of_column, 0, 2 * n * sizeof *of_column);
+        for (size_t i = first; i < first + part(m, first, OHM_RANGE_BLOCK); i++) {
+            const double x_scale = ohm_x_scale(scales, i);
+            for (size_t c = 0; c < n; c++) {
+                double share = (double)dy[i * lddy + c] * sums[i * n + c];
+                of_column[c] += share * x_scale;
+                of_x[c] += share;
+            }
         }
+    }
+    double total = 0.0;
+    for (size_t c = 0; c < n; c++) {
+        double of_column = 0.0, of_x = 0.0;
+        for (size_t block = 0; block < blocks; block++) {
+            of_column += partial[2 * block * n + c];
+            of_x += partial[(2 * block + 1) * n + c];
+        }
+        if (dcolumn_scale)
+            dcolumn_scale[c] += (float)(of_column * scales->w_scale[c]);
+        total += of_x * scales->w_scale[c] * (scales->column_scale ? scales->column_scale[c] : 1.0f);
+    }
     if (dx_range)
         *dx_range += (float)(total / scales->codes);
 }
@@ -188,28 +210,47 @@ size_t ohm_range_partials(size_t m, size_t n, size_t k)
     return m > 2 * blocks * n ? m : 2 * blocks * n;
 }
 
+/* Without a gradient of the range: floats alone, as vectors. */
+static void drive_row(float *restrict dx, const float *restrict dcodes, const float *restrict x,
+                      size_t k, float scale, float full)
+{
+    for (size_t c = 0; x && c < k; c++)
+        dx[c] = fabsf(x[c]) <= full ? dcodes[c] / scale : 0.0f;
+    for (size_t c = 0; !x && c < k; c++)
+        dx[c] = dcodes[c] / scale;
+}
+
+/* The same, and what the range loses by it. */
+static double drive_and_range(float *dx, const float *dcodes, const float *x, size_t k, float scale,
+                              int codes)
+{
+    double total = 0.0;
+    for (size_t c = 0; c < k; c++) {
+        double share = 0.0;
+        float d = ohm_drive_gradient(&share, dcodes[c], x[c], scale, codes);
+        if (dx)
+            dx[c] = d;
+        total += share;
+    }
+    return total;
+}
+
 void ohm_drive_backward_cpu(float *dx, size_t lddx, float *dx_range, const float *dcodes,
                             size_t ldd, const float *x, size_t ldx, size_t m, size_t k,
                             const ohm_scales *scales, double *partial)
 {
 #pragma omp parallel for schedule(static) if (m * k >= SERIAL)
     for (size_t i = 0; i < m; i++) {
-        double total = 0.0;
-        float scale = scales->x_scale[scales->x_scale_rows ? i : 0];
-        for (size_t c = 0; c < k; c++) {
-            double share = 0.0;
-            float d = ohm_drive_gradient(&share, dcodes[i * ldd + c], x[i * ldx + c], scale,
-                                         scales->codes);
-            if (dx)
-                dx[i * lddx + c] = d;
-            total -= share;
-        }
+        float scale = scales->x_scale[scales->x_scale_rows ? i : 0], *to = dx ? dx + i * lddx : NULL;
+        const float *from = dcodes + i * ldd, *at = x ? x + i * ldx : NULL;
         if (dx_range)
-            partial[i] = total;
+            partial[i] = drive_and_range(to, from, at, k, scale, scales->codes);
+        else if (dx)
+            drive_row(to, from, at, k, scale, scale * (float)scales->codes);
     }
     double total = 0.0;
     for (size_t i = 0; dx_range && i < m; i++)
-        total += partial[i];
+        total -= partial[i];
     if (dx_range)
         *dx_range += (float)total;
 }

@@ -420,8 +420,8 @@ static __global__ void drive_gradients(float *dx, size_t lddx, double *partial, 
     double total = 0.0;
     for (size_t c = threadIdx.x; c < k; c += THREADS) {
         double share = 0.0;
-        const float d = ohm_drive_gradient(&share, dcodes[row * ldd + c], x[row * ldx + c], scale,
-                                           scales.codes);
+        const float d = ohm_drive_gradient(&share, dcodes[row * ldd + c],
+                                           x ? x[row * ldx + c] : 0.0f, scale, scales.codes);
         if (dx)
             dx[row * lddx + c] = d;
         total -= share;

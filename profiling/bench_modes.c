@@ -22,6 +22,7 @@
 
 enum { SIDE = 32, CHANNELS = 3, CLASSES = 10, STEPS = 5 };
 static const double MIB = 1.0 / (1 << 20);
+static const char SAVE[] = "full:save";
 
 typedef struct {
     const char *hardware, *network;
@@ -52,19 +53,28 @@ static ohm_status describe(ohm_config *config, ohm_architecture *architecture, c
     return ohm_model_build(architecture, config, SIDE, SIDE, CHANNELS, CLASSES);
 }
 
+/* Devices keep no reads for mode full so far. */
+static int measures(const place *p, const char *mode)
+{
+    return !p->on_device || strcmp(mode, SAVE) != 0;
+}
+
 /* Jobs of the modes that fit by themselves; the others are named. *together: all fit at once. */
 static ohm_status make_jobs(ohm_profile_job *all, int *modes, int *together,
-                            const ohm_architecture *architecture, const ohm_config *config)
+                            const ohm_architecture *architecture, const ohm_config *config,
+                            const place *p)
 {
     size_t available, sum = 0;
     OHM_TRY(ohm_backend_available(&available, config));
     *modes = 0;
-    for (int mode = 0; mode < OHM_MODES; mode++) {
+    for (int mode = 0; mode < OHM_VARIANTS; mode++) {
+        if (!measures(p, ohm_variant_name(mode)))
+            continue;
         ohm_plan plan;
         ohm_profile_job *one = &all[*modes];
         one->architecture = architecture;
         one->config = *config;
-        one->config.train.mode = mode;
+        ohm_variant_set(&one->config, mode);
         ohm_status status = ohm_plan_check(architecture, &one->config, 0, available);
         if (status == OHM_ERR_MEMORY) {
             fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
@@ -115,7 +125,7 @@ static void print_truth(ohm_bench_figure figure, const ohm_profile *p, double ta
 }
 
 static void print_mode(const ohm_profile *m, const ohm_profile *base, const ohm_profile *full,
-                       const job *j, ohm_bench_figure figure)
+                       const ohm_profile *save, const job *j, ohm_bench_figure figure)
 {
     const int nograd = !strcmp(figure.what, ohm_mode_name(OHM_MODE_NOGRAD));
     char time[128], memory[256] = "planned MiB:";
@@ -137,13 +147,16 @@ static void print_mode(const ohm_profile *m, const ohm_profile *base, const ohm_
         print_truth(figure, m, j->memory ? 1.02 : 0.0);
     } else
         fprintf(stderr, "bench_modes: this system does not tell the resident peak\n");
-    if (!nograd || !full)
-        return;
-    figure.baseline = ohm_mode_name(OHM_MODE_FULL);
-    figure.unit = "s/step";
-    print_ratio(figure, m, full, ohm_profile_median, 0.0);
-    figure.unit = "MiB planned peak";
-    print_ratio(figure, m, full, planned_mib, 0.0);
+    for (int i = 0; i < 2 && nograd; i++) {
+        const ohm_profile *of = i ? save : full;
+        if (!of)
+            continue;
+        figure.baseline = i ? SAVE : ohm_mode_name(OHM_MODE_FULL);
+        figure.unit = "s/step";
+        print_ratio(figure, m, of, ohm_profile_median, 0.0);
+        figure.unit = "MiB planned peak";
+        print_ratio(figure, m, of, planned_mib, 0.0);
+    }
 }
 
 static void print_row(const ohm_profile *m, const ohm_profile *base, const char *mode)
@@ -153,12 +166,17 @@ static void print_row(const ohm_profile *m, const ohm_profile *base, const char 
             m->average_total * MIB, planned_mib(m) / planned_mib(base));
 }
 
-/* The result of `mode`, or NULL. */
+static const char *name_of(const ohm_profile_job *job)
+{
+    return ohm_variant_name(ohm_variant_of(&job->config));
+}
+
+/* The result of the mode of that name, or NULL. */
 static const ohm_profile *result_of(const ohm_profile *r, const ohm_profile_job *all, int modes,
-                                    int mode)
+                                    const char *name)
 {
     for (int i = 0; i < modes; i++)
-        if (all[i].config.train.mode == mode)
+        if (!strcmp(name_of(&all[i]), name))
             return *r[i].refused ? NULL : &r[i];
     return NULL;
 }
@@ -166,19 +184,21 @@ static const ohm_profile *result_of(const ohm_profile *r, const ohm_profile_job 
 static ohm_status print_all(const ohm_profile *r, const ohm_profile_job *all, int modes,
                             const job *j, const place *p)
 {
-    const ohm_profile *base = result_of(r, all, modes, OHM_MODE_BASELINE),
-                      *full = result_of(r, all, modes, OHM_MODE_FULL);
+    const ohm_profile *base = result_of(r, all, modes, "baseline"),
+                      *full = result_of(r, all, modes, "full"),
+                      *save = result_of(r, all, modes, SAVE);
     char shape[160];
-    int missing = OHM_MODES - modes;
+    const int wanted = OHM_VARIANTS - !measures(p, SAVE);
+    int missing = wanted - modes;
     snprintf(shape, sizeof shape, "%s, batch %d, %s%s", j->network, j->batch, j->hardware,
              p->on_device ? ", mvm fp16" : "");
     for (int i = 0; i < modes; i++) {
-        const char *name = ohm_mode_name(all[i].config.train.mode);
+        const char *name = name_of(&all[i]);
         missing += *r[i].refused != 0;
         if (*r[i].refused)
             fprintf(stderr, "bench_modes: mode %s is missing: %s\n", name, r[i].refused);
         else if (base)
-            print_mode(&r[i], base, full, j,
+            print_mode(&r[i], base, full, save, j,
                        (ohm_bench_figure){.bench = "modes",
                                           .what = name,
                                           .shape = shape,
@@ -190,21 +210,21 @@ static ohm_status print_all(const ohm_profile *r, const ohm_profile_job *all, in
             omp_get_max_threads(), "mode", "s/step", "x base", "peak MiB", "mean MiB", "x base");
     for (int i = 0; i < modes && base; i++)
         if (!*r[i].refused)
-            print_row(&r[i], base, ohm_mode_name(all[i].config.train.mode));
+            print_row(&r[i], base, name_of(&all[i]));
     return missing ? OHM_FAIL(OHM_ERR_UNSUPPORTED, "%s: %d of %d modes are missing", shape, missing,
-                              OHM_MODES)
+                              wanted)
                    : OHM_OK;
 }
 
 static ohm_status bench(const job *j, const place *p)
 {
     static ohm_config config;
-    static ohm_profile_job all[OHM_MODES];
+    static ohm_profile_job all[OHM_VARIANTS];
     static ohm_architecture architecture;
-    static ohm_profile r[OHM_MODES]; /* zeroed: by ohm_profile_free after each job */
+    static ohm_profile r[OHM_VARIANTS]; /* zeroed: by ohm_profile_free after each job */
     int modes, together;
     OHM_TRY(describe(&config, &architecture, j, p));
-    OHM_TRY(make_jobs(all, &modes, &together, &architecture, &config));
+    OHM_TRY(make_jobs(all, &modes, &together, &architecture, &config, p));
     ohm_status status = ohm_profile_run(r, all, modes, j->steps, together);
     if (status == OHM_OK)
         status = print_all(r, all, modes, j, p);

@@ -319,39 +319,132 @@ OHM_TEST(full, same_bits_for_any_thread_count)
                   "ir_drop.r_wordline_ohm=5 tile.pair=interleaved read.model=pcm read.sigma=0.01");
 }
 
-/* dw of a whole layer at w, into guarded memory of just the planned size. */
-static void layer_gradient(float *dw, const char *settings)
+enum { LAYER_M = 20, LAYER_K = 40, LAYER_N = 12, LAYER_CHUNK = 16 };
+
+/* Gradients of a whole layer, in two chunks. */
+typedef struct {
+    float dw[LAYER_K * LAYER_N], dx[LAYER_M * LAYER_K], db[LAYER_N], dcolumn[LAYER_N], drange;
+} layer_gradients;
+
+/* At w, into guarded memory of just the planned size. */
+static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_use use)
 {
-    enum { M = 20, K = 40, N = 12 };
+    enum { M = LAYER_M, K = LAYER_K, N = LAYER_N };
     ohm_hardware hardware;
     ohm_noisy *noisy;
     fixture_layer layer;
-    float dy[M * N], db[N] = {0};
+    float dy[M * N], column[N], range = 0.8f;
+    size_t kept = 0;
     fixture_hardware(&hardware, settings);
     fixture_layer_make(&layer, M, K, N);
+    for (int i = 0; hardware.input.encoding == OHM_INPUT_UNSIGNED && i < M * K; i++)
+        layer.x[i] = fabsf(layer.x[i]);
     fixture_reals(dy, M * N, 12);
+    fixture_reals(column, N, 13);
     OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, K, N, 3));
+    if (use == OHM_CHIP_SAVE)
+        OHM_OK_OR_FAIL(ohm_noisy_kept_bytes(noisy, M, &kept));
+    int scales = ohm_noisy_has_column_scale(noisy), ranges = ohm_noisy_has_learned_range(noisy);
     ohm_noisy_pass pass = {.w = layer.w,
                            .bias = layer.bias,
+                           .column_scale = scales ? column : NULL,
                            .x = layer.x,
                            .x_count = M * K,
-                           .want_gradient = 1,
+                           .x_range = ranges ? &range : NULL,
+                           .moment = {.time_s = hardware.retention.time_s},
+                           .want_gradient = use,
+                           .kept = ohm_guard_alloc(kept, 1),
+                           .kept_rows = M,
+                           .first_row = 300,
                            .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
-                           .state = ohm_guard_alloc(ohm_noisy_state_bytes(noisy, 1), 1),
-                           .scratch = ohm_guard_alloc(ohm_noisy_scratch_bytes(noisy, M, 1), 1)};
+                           .state = ohm_guard_alloc(ohm_noisy_state_bytes(noisy, use), 1),
+                           .scratch =
+                               ohm_guard_alloc(ohm_noisy_scratch_bytes(noisy, LAYER_CHUNK, use), 1)};
+    memset(to, 0, sizeof *to);
     OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
-    OHM_OK_OR_FAIL(ohm_noisy_rows(noisy, layer.y, N, layer.x, K, M, 0));
-    memset(dw, 0, K * N * sizeof *dw);
-    OHM_OK_OR_FAIL(
-        ohm_noisy_backward_rows(noisy, NULL, K, dw, db, NULL, NULL, dy, N, layer.x, K, M, 0, 1));
+    for (int backward = 0; backward < 2; backward++)
+        for (int row = 0; row < M; row += LAYER_CHUNK) {
+            int m = M - row < LAYER_CHUNK ? M - row : LAYER_CHUNK, last = row + m == M;
+            const float *x = layer.x + (size_t)row * K;
+            OHM_OK_OR_FAIL(
+                backward ? ohm_noisy_backward_rows(noisy, to->dx + row * K, K, to->dw, to->db,
+                                                   ranges ? &to->drange : NULL,
+                                                   scales ? to->dcolumn : NULL, dy + row * N, N, x,
+                                                   K, NULL, 0, m, 300 + (uint64_t)row, last)
+                         : ohm_noisy_rows(noisy, layer.y + row * N, N, x, K, m, 300 + (uint64_t)row));
+        }
     ohm_noisy_end(noisy);
     OHM_ASSERT(ohm_compare_guards(pass.state));
     OHM_ASSERT(ohm_compare_guards(pass.scratch));
-    free(pass.persistent);
+    OHM_ASSERT(ohm_compare_guards(pass.kept));
     ohm_guard_free(pass.state);
     ohm_guard_free(pass.scratch);
+    ohm_guard_free(pass.kept);
+    free(pass.persistent);
     ohm_noisy_destroy(noisy);
     fixture_layer_free(&layer);
+}
+
+static void layer_gradient(float *dw, const char *settings)
+{
+    static layer_gradients all;
+    layer_backward(&all, settings, OHM_CHIP_RECOMPUTE);
+    memcpy(dw, all.dw, sizeof all.dw);
+}
+
+/* Reads that are kept, and reads drawn again: the same gradients to the bit. */
+static void check_memories(const char *settings)
+{
+    static layer_gradients again, saved;
+    layer_backward(&again, settings, OHM_CHIP_RECOMPUTE);
+    layer_backward(&saved, settings, OHM_CHIP_SAVE);
+    double size = 0.0;
+    for (int i = 0; i < LAYER_K * LAYER_N; i++)
+        size += fabsf(again.dw[i]);
+    ck_assert_msg(size > 0.0 && memcmp(&again, &saved, sizeof again) == 0, "%s: gradients differ",
+                  settings);
+}
+
+OHM_TEST(full, both_memories_give_the_same_bits)
+{
+    static const char learned[] = "quantise.x_range=learned output.per_column_scale=true";
+    for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
+        for (size_t j = 0; j < sizeof effects / sizeof *effects; j++) {
+            char settings[1024];
+            if (strstr(effects[j], "input.noise")) /* whose noise is not kept */
+                continue;
+            snprintf(settings, sizeof settings, "tile.rows=16 tile.cols=8 %s %s %s", mappings[i],
+                     effects[j], i % 2 ? learned : "");
+            check_memories(settings);
+        }
+}
+
+/* What mvm_factors.h says a conversion takes, on a layer of one read: one tile, one plane, one slice. */
+OHM_TEST(full, bytes_kept_of_a_conversion)
+{
+    static const struct {
+        const char *settings;
+        size_t bytes;
+    } cases[] = {{"adc.bits=0", 0},
+                 {"adc.bits=8 adc.range=max adc.noise_lsb=0.5", 64 / 8},
+                 {"adc.bits=8 adc.range=max adc.inl_lsb=0.5", 4 * 64},
+                 {"adc.bits=0 read.model=constant read.sigma=0.02", 4 * 64},
+                 {"adc.bits=8 adc.range=max read.model=pcm read.sigma=0.02", 4 * 64},
+                 {"adc.bits=8 adc.range=max adc.inl_lsb=0.5 read.model=pcm read.sigma=0.02", 8 * 64}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char settings[512];
+        ohm_hardware hardware;
+        ohm_chip *chip;
+        size_t bytes;
+        snprintf(settings, sizeof settings,
+                 "input.encoding=sign_magnitude input.dac_bits=7 weight.cell_bits=7 tile.rows=64 %s",
+                 cases[i].settings);
+        fixture_hardware(&hardware, settings);
+        OHM_OK_OR_FAIL(ohm_chip_create(&chip, NULL, &hardware, 50, 64, 0));
+        OHM_OK_OR_FAIL(ohm_chip_kept_bytes(chip, &bytes));
+        ck_assert_msg(bytes == cases[i].bytes, "%s: %zu bytes", settings, bytes);
+        ohm_chip_destroy(chip);
+    }
 }
 
 static double distance(const float *a, const float *b, int count)

@@ -237,7 +237,7 @@ OHM_TEST(plugin, mode_full_is_refused)
                            .scratch = malloc(ohm_noisy_scratch_bytes(noisy, 1, 1))};
     ohm_status status = ohm_noisy_begin(noisy, &pass);
     if (status == OHM_OK)
-        status = ohm_noisy_backward_rows(noisy, NULL, 3, dw, NULL, NULL, NULL, dy, 2, x, 3, 1, 0, 1);
+        status = ohm_noisy_backward_rows(noisy, NULL, 3, dw, NULL, NULL, NULL, dy, 2, x, 3, NULL, 0, 1, 0, 1);
     expect_line(status, "has no gradient: use train.mode nograd or detach");
     free(pass.persistent);
     free(pass.state);
@@ -285,11 +285,11 @@ static ohm_status constant_infer(void *self, const ohm_infer_args *args)
 OHM_TEST(plugin, registered_in_code)
 {
     static const ohm_simulator constant = {OHM_SIMULATOR_ABI, "seven", constant_create, free, constant_bytes, constant_scratch,
-                                           constant_program, constant_infer, NULL, 0, 0};
+                                           constant_program, constant_infer, NULL, 0, 0, NULL};
     static const ohm_simulator impostor = {OHM_SIMULATOR_ABI, "analog", constant_create, free, constant_bytes, constant_scratch,
-                                           constant_program, constant_infer, NULL, 0, 0};
+                                           constant_program, constant_infer, NULL, 0, 0, NULL};
     static const ohm_simulator old = {OHM_SIMULATOR_ABI + 1, "old", constant_create, free, constant_bytes, constant_scratch,
-                                      constant_program, constant_infer, NULL, 0, 0};
+                                      constant_program, constant_infer, NULL, 0, 0, NULL};
     OHM_OK_OR_FAIL(ohm_chip_register(&constant));
     expect_line(ohm_chip_register(&constant), "the name is taken");
     expect_line(ohm_chip_register(&impostor), "the name is taken");

@@ -44,7 +44,7 @@ static void describe(ohm_architecture *a, ohm_config *config, int kind, int mode
     config->hardware_enabled = 1;
     config->network.kind = kind;
     config->network.width = 512; /* of the MLP */
-    config->train.mode = mode;
+    ohm_variant_set(config, mode);
     config->train.batch = batch;
     OHM_OK_OR_FAIL(ohm_model_build(a, config, 32, 32, 3, 10));
 }
@@ -56,13 +56,13 @@ static void planned_is_seen(int kind, int batch)
     static ohm_architecture a;
     static ohm_profile_job job;
     job.architecture = &a;
-    for (int mode = 0; mode < OHM_MODES; mode++) {
+    for (int mode = 0; mode < OHM_VARIANTS; mode++) {
         ohm_profile p = {0};
         describe(&a, &job.config, kind, mode, batch);
         OHM_OK_OR_FAIL(ohm_profile_run(&p, &job, 1, 1, 1));
         double share = p.seen / (double)p.plan.reserved;
         ck_assert_msg(fabs(share - 1.0) <= 0.02, "%s, mode %s: %.0f bytes seen, %zu planned",
-                      a.name, ohm_mode_name(mode), p.seen, p.plan.reserved);
+                      a.name, ohm_variant_name(mode), p.seen, p.plan.reserved);
         ohm_profile_free(&p);
     }
 }
@@ -98,7 +98,7 @@ OHM_TEST(profile, the_largest_batch_fits_and_one_more_does_not)
 {
     static ohm_architecture a;
     static ohm_config config;
-    for (int mode = 0; mode < OHM_MODES; mode++)
+    for (int mode = 0; mode < OHM_VARIANTS; mode++)
         for (int evaluates = 0; evaluates < 2; evaluates++) {
             int images;
             ohm_plan plan, more;
@@ -127,7 +127,7 @@ OHM_TEST(profile, limits_that_nothing_fits_say_why)
     static ohm_config config;
     int images;
     ohm_plan plan;
-    describe(&a, &config, OHM_NET_RESNET20, OHM_MODE_NOGRAD, 1);
+    describe(&a, &config, OHM_NET_RESNET20, OHM_VARIANTS - 1, 1);
     ck_assert_int_eq(ohm_plan_largest(&images, &plan, &a, &config, 0, 1 << 19), OHM_ERR_MEMORY);
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "512.0 KiB is below the weights alone (1."));
     ck_assert_int_eq(ohm_plan_largest(&images, &plan, &a, &config, 0, 4 << 20), OHM_ERR_MEMORY);
@@ -203,12 +203,12 @@ OHM_TEST(profile, table_json_and_figure_agree)
     ck_assert_ptr_nonnull(strstr(out, "saved simulator state"));
     cJSON *json = read_json("runs/profile/profile.json");
     const cJSON *results = cJSON_GetObjectItemCaseSensitive(json, "results");
-    ck_assert_int_eq(cJSON_GetArraySize(results), 8);
-    for (int i = 0; i < 8; i++) {
+    ck_assert_int_eq(cJSON_GetArraySize(results), 2 * OHM_VARIANTS);
+    for (int i = 0; i < 2 * OHM_VARIANTS; i++) {
         const cJSON *r = cJSON_GetArrayItem(results, i);
-        ck_assert_double_eq(number(r, "batch"), i < 4 ? 8 : 24);
+        ck_assert_double_eq(number(r, "batch"), i < OHM_VARIANTS ? 8 : 24);
         ck_assert_str_eq(cJSON_GetObjectItemCaseSensitive(r, "mode")->valuestring,
-                         ohm_mode_name(i % 4));
+                         ohm_variant_name(i % OHM_VARIANTS));
         check_result(r, 3);
     }
     cJSON_Delete(json);
@@ -222,6 +222,14 @@ OHM_TEST(profile, modes_without_a_gradient_give_their_reason)
     const cJSON *r = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(json, "results"), 1);
     ck_assert(cJSON_IsString(cJSON_GetObjectItemCaseSensitive(r, "not_available")));
     cJSON_Delete(json);
+}
+
+OHM_TEST(profile, a_chip_that_keeps_nothing_gives_its_reason)
+{
+    static const char reason[] = "full:save  not available: key 'train.full'";
+    expect("$P profile $MLP --batch 8 --steps 1 --set hardware.input.noise=0.1 --json p.json", reason);
+    ck_assert_ptr_nonnull(strstr(out, "\nnograd "));
+    expect("$P profile $MLP --find-batch --memory-limit 64M --set hardware.input.noise=0.1", reason);
 }
 
 OHM_TEST(profile, utilisation_comes_from_nvml_or_not_at_all)
@@ -250,6 +258,13 @@ OHM_TEST(profile, what_is_wrong_is_said_in_one_line)
     refuse("$P profile $MLP --modes nogrd", 2, "'nogrd' is no mode");
     refuse("$P profile $MLP --modes full,,detach", 2, "'' is no mode");
     refuse("$P profile $MLP --modes full,full", 2, "full twice");
+    refuse("$P profile $MLP --modes full:keep", 2, "'full:keep' is no mode");
+    refuse("$P train $MLP --set train.full=keep", 2, "train.full");
+    refuse("$P train $MLP --set train.mode=full --set train.full=save --set "
+           "hardware.ir_drop.model=exact --set hardware.ir_drop.zero_input=gated",
+           1, "wires are solved one by one");
+    refuse("$P train $MLP --set train.mode=full --set train.full=save --set hardware.input.noise=0.1",
+           1, "save keeps no noise of inputs");
     refuse("$P profile $MLP --batch 0", 2, "'0' is no batch");
     refuse("$P profile $MLP --batch 8,", 2, "'' is no batch");
     refuse("$P profile $MLP --batch 8x", 2, "'8x' is no batch");

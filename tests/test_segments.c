@@ -129,6 +129,43 @@ OHM_TEST_SLOW(segments, recomputed_residual_blocks_give_the_same_bits)
     same_bits(OHM_NET_RESNET20, OHM_MODE_NOGRAD, one, 11);
 }
 
+/* ---- mode full, both memories -------------------------------------------------------------- */
+
+/* Weights after the same steps, reads drawn again or kept. */
+static void both_memories(int kind, const char *const *set, int segments)
+{
+    static lab again, saved;
+    size_t count, other;
+    describe(&again, kind, OHM_MODE_FULL, set);
+    describe(&saved, kind, OHM_MODE_FULL, set);
+    again.config.train.batch = saved.config.train.batch = 6;
+    again.config.train.micro_batch = saved.config.train.micro_batch = 2;
+    again.config.train.recompute_segments = saved.config.train.recompute_segments = segments;
+    saved.config.train.full = OHM_FULL_SAVE;
+    float *one = train(&again, &count), *two = train(&saved, &other);
+    ck_assert_uint_eq(count, other);
+    OHM_ASSERT(ohm_compare_bits(two, one, count));
+    free(one);
+    free(two);
+}
+
+OHM_TEST_SLOW(segments, reads_that_are_kept_give_the_bits_of_reads_drawn_again)
+{
+    static const char *const plain[] = {NULL}, *const rasch[] = {"hardware=rasch2023", NULL};
+    static const char *const learned[] = {"hardware=lognormal", "hardware.quantise.x_range=learned",
+                                          "hardware.output.per_column_scale=true",
+                                          "hardware.adc.range=running:0.9", NULL};
+    static const char *const rows[] = {"hardware=ideal", "hardware.quantise.x_granularity=row",
+                                       "hardware.adc.bits=8", "hardware.adc.range=max", NULL};
+    both_memories(OHM_NET_LENET5, plain, 0);
+    both_memories(OHM_NET_LENET5, rasch, 3);
+    both_memories(OHM_NET_LENET5, learned, 0);
+    both_memories(OHM_NET_LENET5, learned, 2);
+    both_memories(OHM_NET_LENET5, rows, 0);
+    both_memories(OHM_NET_RESNET20, rasch, 0);
+    both_memories(OHM_NET_RESNET20, rasch, 4);
+}
+
 static ohm_memory plan(int mode, int segments)
 {
     static const char *const none[] = {NULL};

@@ -28,7 +28,7 @@ static const ohm_option_table table = {"profile", rows, sizeof rows / sizeof row
 typedef struct {
     const char *config, *out, *json, *trace;
     ohm_cli_list set;
-    int mode[OHM_MODES], modes;
+    int mode[OHM_VARIANTS], modes; /* ohm_variant_name */
     int batch[OHM_PROFILE_BATCHES_MAX], batches;
     size_t limit;
     int find_batch;
@@ -39,8 +39,9 @@ typedef struct {
 
 static int mode_of(const char *text, size_t length)
 {
-    for (int mode = 0; mode < OHM_MODES; mode++)
-        if (strlen(ohm_mode_name(mode)) == length && !strncmp(ohm_mode_name(mode), text, length))
+    for (int mode = 0; mode < OHM_VARIANTS; mode++)
+        if (strlen(ohm_variant_name(mode)) == length &&
+            !strncmp(ohm_variant_name(mode), text, length))
             return mode;
     return -1;
 }
@@ -54,12 +55,12 @@ static ohm_status parse_modes(arguments *a, const char *text)
         if (mode < 0)
             return OHM_FAIL(OHM_ERR_CONFIG,
                             "profile: --modes '%.*s' is no mode; give some of "
-                            "baseline,full,detach,nograd",
+                            "baseline,full,full:save,detach,nograd",
                             (int)length, text);
         for (int i = 0; i < a->modes; i++)
             if (a->mode[i] == mode)
                 return OHM_FAIL(OHM_ERR_CONFIG, "profile: --modes names %s twice",
-                                ohm_mode_name(mode));
+                                ohm_variant_name(mode));
         a->mode[a->modes++] = mode;
         text += length;
         if (!*text)
@@ -137,7 +138,8 @@ static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "change a key of CONFIG.yaml; may be repeated", 0},
     OHM_CLI_DEVICE_OPTION,
     {"modes", KEY_MODES, "MODE,...", 0,
-     "of baseline, full, detach, nograd (all; without a chip: baseline)", 0},
+     "of baseline, full (which reads the chip again), full:save (which keeps what it needs), detach, "
+     "nograd (all; without a chip: baseline)", 0},
     {"batch", KEY_BATCH, "N,...", 0, "images per step (train.batch)", 0},
     {"steps", KEY_STEPS, "N", 0, "timed steps of each mode (5)", 0},
     {"memory-limit", KEY_LIMIT, "SIZE", 0,
@@ -170,10 +172,11 @@ static ohm_status check_arguments(arguments *a, const ohm_config *config)
         if (a->mode[i] != OHM_MODE_BASELINE)
             return OHM_FAIL(OHM_ERR_CONFIG,
                             "%s: has no chip, so mode %s is the baseline; add --set hardware=NAME",
-                            a->config, ohm_mode_name(a->mode[i]));
-    for (int mode = 0; !a->modes && mode < (config->hardware_enabled ? OHM_MODES : 1); mode++)
+                            a->config, ohm_variant_name(a->mode[i]));
+    const int all = config->hardware_enabled ? OHM_VARIANTS : 1;
+    for (int mode = 0; !a->modes && mode < all; mode++)
         a->mode[mode] = mode;
-    a->modes = a->modes ? a->modes : config->hardware_enabled ? OHM_MODES : 1;
+    a->modes = a->modes ? a->modes : all;
     if (!a->batches)
         a->batch[a->batches++] = config->train.batch;
     if (!a->limit)
@@ -186,12 +189,17 @@ static ohm_status check_arguments(arguments *a, const ohm_config *config)
 static ohm_status find_batches(const ohm_experiment *experiment, const arguments *a)
 {
     ohm_config config = experiment->config;
-    int images[OHM_MODES];
-    ohm_plan plan[OHM_MODES];
+    int images[OHM_VARIANTS];
+    ohm_plan plan[OHM_VARIANTS];
+    char refused[OHM_VARIANTS][OHM_PROFILE_REASON_BYTES] = {""};
     for (int i = 0; i < a->modes; i++) {
-        config.train.mode = a->mode[i];
-        OHM_TRY(ohm_plan_largest(&images[i], &plan[i], &experiment->architecture, &config, 1,
-                                 a->limit));
+        ohm_variant_set(&config, a->mode[i]);
+        ohm_status status = ohm_plan_largest(&images[i], &plan[i], &experiment->architecture,
+                                             &config, 1, a->limit);
+        if (status == OHM_ERR_UNSUPPORTED)
+            snprintf(refused[i], sizeof refused[i], "%s", ohm_error_text());
+        else
+            OHM_TRY(status);
     }
     printf("largest batch per pass of %s, chip %s, that trains within %.1f MiB (the network for "
            "evaluation, eval.batch %d, counts)\n%-10s %10s %12s %12s\n",
@@ -199,8 +207,12 @@ static ohm_status find_batches(const ohm_experiment *experiment, const arguments
            (double)a->limit / (1 << 20), config.eval.batch, "mode", "batch", "training MiB",
            "total MiB");
     for (int i = 0; i < a->modes; i++)
-        printf("%-10s %10d %12.1f %12.1f\n", ohm_mode_name(a->mode[i]), images[i],
-               (double)plan[i].training.reserved / (1 << 20), (double)plan[i].total / (1 << 20));
+        if (*refused[i])
+            printf("%-10s not available: %s\n", ohm_variant_name(a->mode[i]), refused[i]);
+        else
+            printf("%-10s %10d %12.1f %12.1f\n", ohm_variant_name(a->mode[i]), images[i],
+                   (double)plan[i].training.reserved / (1 << 20),
+                   (double)plan[i].total / (1 << 20));
     return OHM_OK;
 }
 
@@ -221,10 +233,13 @@ static ohm_status make_jobs(ohm_profile_job *job, int *together, const ohm_exper
             ohm_plan plan;
             j->architecture = &experiment->architecture;
             j->config = experiment->config;
-            j->config.train.mode = a->mode[m];
+            ohm_variant_set(&j->config, a->mode[m]);
             j->config.train.batch = a->batch[b];
             OHM_TRY(ohm_config_check(&j->config));
-            OHM_TRY(ohm_plan_check(j->architecture, &j->config, 0, a->limit));
+            ohm_status status = ohm_plan_check(j->architecture, &j->config, 0, a->limit);
+            if (status == OHM_ERR_UNSUPPORTED) /* its row will say why */
+                continue;
+            OHM_TRY(status);
             OHM_TRY(ohm_plan_make(&plan, j->architecture, &j->config, ohm_step_images(&j->config),
                                   0));
             sum += plan.total;

@@ -81,7 +81,7 @@ static void print_categories(const ohm_profile_report *r, int batch)
 {
     printf("\n%-22s", "peak / mean MiB");
     for (int m = 0; m < r->modes; m++)
-        printf(" %17s", ohm_mode_name(r->mode[m]));
+        printf(" %17s", ohm_variant_name(r->mode[m]));
     for (int c = 0; c < OHM_MEMORY_CATEGORIES; c++) {
         printf("\n%-22s", ohm_memory_name(c));
         for (int m = 0; m < r->modes; m++) {
@@ -110,7 +110,7 @@ void ohm_profile_print(const ohm_profile_report *r)
                "max", "ratio", "peak MiB", "mean MiB", "ratio", "seen MiB", "of plan", "CPU",
                "GPU");
         for (int m = 0; m < r->modes; m++)
-            print_row(result_at(r, b, m), base, ohm_mode_name(r->mode[m]));
+            print_row(result_at(r, b, m), base, ohm_variant_name(r->mode[m]));
         print_categories(r, b);
     }
     printf("\ns/step    median; ratio: to the first row\n"
@@ -188,7 +188,7 @@ ohm_status ohm_profile_write_json(const ohm_profile_report *r, const char *path)
     for (int b = 0; b < r->batches; b++)
         for (int m = 0; m < r->modes; m++)
             cJSON_AddItemToArray(
-                results, result_json(result_at(r, b, m), r->batch[b], ohm_mode_name(r->mode[m])));
+                results, result_json(result_at(r, b, m), r->batch[b], ohm_variant_name(r->mode[m])));
     char *text = cJSON_Print(json);
     cJSON_Delete(json);
     if (!text)
@@ -229,7 +229,7 @@ static ohm_status make_panel(ohm_plot_panel *panel, ohm_plot_series *series, cha
     for (int m = 0; m < r->modes; m++)
         if (!*result_at(r, batch, m)->refused)
             OHM_TRY(make_stairs(&series[count++], result_at(r, batch, m),
-                                ohm_mode_name(r->mode[m])));
+                                ohm_variant_name(r->mode[m])));
     *panel = (ohm_plot_panel){.title = title,
                               .x_label = "time within a training step (ms)",
                               .y_label = "live memory (MiB)",
@@ -261,7 +261,7 @@ ohm_status ohm_profile_draw(const ohm_profile_report *r, const char *path)
 
 ohm_status ohm_profile_write_trace(const ohm_profile_report *r, const char *path)
 {
-    enum { TRACKS = OHM_PROFILE_BATCHES_MAX * OHM_MODES };
+    enum { TRACKS = OHM_PROFILE_BATCHES_MAX * OHM_VARIANTS };
     ohm_trace_track track[TRACKS];
     char name[TRACKS][64];
     int count = 0;
@@ -270,7 +270,7 @@ ohm_status ohm_profile_write_trace(const ohm_profile_report *r, const char *path
             const ohm_profile *p = result_at(r, b, m);
             if (*p->refused)
                 continue;
-            snprintf(name[count], sizeof name[count], "%s, batch %d", ohm_mode_name(r->mode[m]),
+            snprintf(name[count], sizeof name[count], "%s, batch %d", ohm_variant_name(r->mode[m]),
                      r->batch[b]);
             track[count] = (ohm_trace_track){name[count], p->trace};
             count++;

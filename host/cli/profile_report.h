@@ -9,7 +9,7 @@ enum { OHM_PROFILE_BATCHES_MAX = 8 }; /* each is a panel of the figure */
 
 typedef struct {
     const ohm_experiment *experiment;
-    const int *batch, *mode;     /* [batches], [modes] */
+    const int *batch, *mode;     /* [batches], [modes]: ohm_variant_name */
     int batches, modes, steps;
     int together;                /* the modes of a batch took turns */
     ohm_profile *result;         /* [batches][modes] */
