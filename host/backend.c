@@ -7,9 +7,8 @@
 /* Absent where the build has no CUDA part. */
 extern const ohm_backend ohm_backend_cuda __attribute__((weak));
 
-static ohm_status on_cpu(const ohm_backend **backend, const ohm_config *config)
+static ohm_status on_cpu(const ohm_config *config)
 {
-    *backend = &ohm_backend_cpu;
     if (config->train.gemm != OHM_GEMM_FP32)
         return OHM_FAIL(OHM_ERR_UNSUPPORTED,
                         "train.gemm: the CPU multiplies in fp32 alone; set train.gemm: fp32, or "
@@ -21,20 +20,18 @@ ohm_status ohm_backend_find(const ohm_backend **backend, const ohm_config *confi
 {
     const int wanted = config->device.kind, automatic = wanted == OHM_DEVICE_AUTO;
     const int built = &ohm_backend_cuda != NULL;
+    *backend = &ohm_backend_cpu;
     if (wanted == OHM_DEVICE_CPU ||
-        (automatic && (!built || config->hardware_enabled ||
-                       !ohm_backend_cuda.usable(ohm_backend_index(config), 1))))
-        return on_cpu(backend, config);
+        (automatic && (!built || !ohm_backend_cuda.usable(ohm_backend_index(config), 1))))
+        return on_cpu(config);
     if (!built)
         return OHM_FAIL(OHM_ERR_UNSUPPORTED,
                         "device cuda: this build has no CUDA backend; set device: cpu");
-    if (config->hardware_enabled)
-        return OHM_FAIL(
-            OHM_ERR_UNSUPPORTED,
-            "device cuda: layers on a chip run on the CPU alone so far; set device: cpu, "
-            "or hardware: none");
+    ohm_status status = ohm_backend_cuda.check(config);
+    if (automatic && status != OHM_OK)
+        return on_cpu(config);
     *backend = &ohm_backend_cuda;
-    return OHM_OK;
+    return status == OHM_OK ? OHM_OK : ohm_error_prefix(status, "device cuda");
 }
 
 void ohm_backend_list(char *text, size_t room)

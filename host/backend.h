@@ -150,7 +150,9 @@ typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
     F(sum_squares, ohm_sum_squares,                                                                \
       (ohm_step_totals *totals, const float *x, size_t n, double *partial),                        \
       (totals, x, n, partial))                                                                     \
-    F(decide, ohm_step_decide, (ohm_step_totals *totals, double clip_norm), (totals, clip_norm))
+    F(decide, ohm_step_decide,                                                                     \
+      (ohm_step_totals *totals, const uint32_t *fault, int layers, double clip_norm),              \
+      (totals, fault, layers, clip_norm))
 
 /* ranges.h: around a layer's chip. The structs that rules and jobs are come from the host and are read
  * at the call; what they point at is the backend's. */
@@ -260,7 +262,6 @@ typedef struct ohm_backend {
     ohm_status (*record)(ohm_device *device);
     ohm_status (*recorded)(ohm_device *device);
     void (*drop_recording)(ohm_device *device); /* instead of recorded, after a failure */
-    int (*has_recording)(const ohm_device *device);
     ohm_status (*replay)(ohm_device *device);
 
     /* Sizes of workspace, as the headers of the kernels have them. */

@@ -85,10 +85,11 @@ static void sum_squares(ohm_device *device, ohm_step_totals *totals, const float
     totals->squares += ohm_sum_squares_cpu(x, n, partial);
 }
 
-static void decide(ohm_device *device, ohm_step_totals *totals, double clip_norm)
+static void decide(ohm_device *device, ohm_step_totals *totals, const uint32_t *fault, int layers,
+                   double clip_norm)
 {
     (void)device;
-    ohm_step_decide(totals, clip_norm);
+    ohm_step_decide(totals, fault, layers, clip_norm);
 }
 
 #define ENTRY(name, kernel, parameters, arguments) .name = name,

@@ -5,6 +5,7 @@
 
 #include "host/backend.h"
 #include "host/backend_cuda.h"
+#include "host/chip_analog.h"
 #include "kernels/activation.h"
 #include "kernels/batchnorm.h"
 #include "kernels/layers_cuda.h"
@@ -23,7 +24,7 @@ struct ohm_device {
     ohm_cuda_stream stream;
     ohm_gemm_cuda gemm;
     ohm_cuda_graph graph;
-    int recording, has_graph;
+    int recording;
     /* Places that were marked, in order of their first mark; `here` is the present one. As the stream
      * comes to a mark it writes the number to the host, where it outlives the device. */
     place at[PLACES];
@@ -152,6 +153,23 @@ static void address(char *text, size_t room, int index)
     *text = 0;
     if (ohm_cuda_describe(&about, index) == OHM_CUDA_OK)
         snprintf(text, room, "%s", about.bus);
+}
+
+extern const ohm_backend ohm_backend_cuda;
+
+/* A chip of one cell is made and dropped: the simulator says what it cannot do. */
+static ohm_status check_config(const ohm_config *config)
+{
+    ohm_chip *chip;
+    if (!config->hardware_enabled)
+        return OHM_OK;
+    OHM_TRY(ohm_chip_create(&chip, &ohm_backend_cuda, &config->hardware, 1, 1, 0));
+    int differentiates = ohm_chip_simulator(chip)->backward != NULL;
+    ohm_chip_destroy(chip);
+    if (config->train.mode != OHM_MODE_FULL || differentiates)
+        return OHM_OK;
+    return OHM_FAIL(OHM_ERR_UNSUPPORTED, "train.mode full runs on the CPU alone so far; use nograd "
+                                         "or detach, or set device: cpu");
 }
 
 static void close_device(ohm_device *device)
@@ -292,7 +310,6 @@ static ohm_status recorded(ohm_device *device)
     if (device->recording)
         note(device, ohm_cuda_graph_end(&device->graph, device->stream));
     device->recording = 0;
-    device->has_graph = device->failed == OHM_CUDA_OK;
     return status_of(device);
 }
 
@@ -304,11 +321,6 @@ static void drop_recording(ohm_device *device)
         (void)ohm_cuda_graph_end(&dropped, device->stream);
     ohm_cuda_graph_destroy(dropped);
     device->recording = 0;
-}
-
-static int has_recording(const ohm_device *device)
-{
-    return device->has_graph;
 }
 
 static ohm_status replay(ohm_device *device)
@@ -370,6 +382,8 @@ const ohm_backend ohm_backend_cuda = {
     .usable = usable,
     .describe = describe,
     .address = address,
+    .check = check_config,
+    .analog = &ohm_simulator_analog_cuda,
     .open = open_device,
     .close = close_device,
     .available = available,
@@ -386,7 +400,6 @@ const ohm_backend ohm_backend_cuda = {
     .record = record,
     .recorded = recorded,
     .drop_recording = drop_recording,
-    .has_recording = has_recording,
     .replay = replay,
     .conv_forward_floats = ohm_conv_forward_floats_cuda,
     .conv_input_floats = ohm_conv_input_floats_cuda,

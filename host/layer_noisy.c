@@ -128,7 +128,7 @@ static ohm_status noisy_rows(ohm_network *network, ohm_layer *layer, const chunk
 
 static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *pass)
 {
-    const ohm_noisy_pass noisy_pass = {
+    ohm_noisy_pass noisy_pass = {
         .w = ohm_layer_value_of(network, layer, OHM_ROLE_WEIGHT),
         .bias = ohm_layer_value_of(network, layer, OHM_ROLE_BIAS),
         .column_scale = ohm_layer_value_of(network, layer, OHM_ROLE_COLUMN_SCALE),
@@ -151,6 +151,10 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
         .scratch = ohm_network_at(network, layer->now.scratch),
         .trace = network->trace,
     };
+    if (network->device)
+        noisy_pass.queue = (ohm_chip_queue){.device = network->device,
+                                            .step = ohm_network_step_at(network),
+                                            .fault = ohm_network_faults_at(network) + layer->index};
     return ohm_noisy_begin(layer->noisy, &noisy_pass);
 }
 

@@ -97,16 +97,17 @@ void ohm_network_zero_gradients(ohm_network *network);
 /* One optimiser step (step counts from 0), with weight decay, clipping and lr as given. Where the losses
  * of the step are no number, the weights stay as they are. */
 ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step);
-/* Sum of the losses and right answers since ohm_network_zero_gradients. Waits for a device. */
+/* Sum of the losses and right answers since ohm_network_zero_gradients. Waits for a device; what its layers on
+ * a chip found wrong with their data (OHM_ERR_DATA) is told here. */
 ohm_status ohm_network_totals(ohm_network *network, double *loss_sum, int *correct);
 
 /* A device records the second step of a network, from zeroing the gradients to the update, as a graph, and repeats
  * it: *done = 1, the step with this lr and number is queued from the images in the slots. The CPU, a
  * network with checks and a first step: *done = 0, nothing happened. */
 ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int *done);
-/* Around the calls of one step. Between them a device that records runs nothing; `record_end` queues it, or,
- * after a failure `status`, drops it and returns that. */
-ohm_status ohm_network_record_begin(ohm_network *network);
+/* Around the calls of one step, with its lr and number. Between them a device that records runs nothing;
+ * `record_end` queues it, or, after a failure `status`, drops it and returns that. */
+ohm_status ohm_network_record_begin(ohm_network *network, double lr, int64_t step);
 ohm_status ohm_network_record_end(ohm_network *network, ohm_status status);
 
 /* host[count] = the backend's numbers, and back; waits. On the CPU a copy. */

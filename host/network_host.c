@@ -30,15 +30,17 @@ static ohm_status reserve_host(ohm_network *network)
     ohm_host_side *h = &network->host;
     const size_t slots = (size_t)h->slots, batch = (size_t)network->options.max_batch;
     const size_t totals = lines(sizeof *h->totals), numbers = lines(sizeof *h->numbers);
+    const size_t faults = lines((size_t)network->count * sizeof *h->faults);
     const size_t images = lines(2 * slots * batch * pixels_of(network) * sizeof *h->images);
     OHM_TRY(network->backend->reserve_host(network->device, &h->block,
-                                           totals + numbers + images +
+                                           totals + numbers + faults + images +
                                                2 * slots * batch * sizeof *h->labels));
     char *at = h->block;
     h->totals = (ohm_step_totals *)at;
     h->numbers = (ohm_step_numbers *)(at + totals);
-    h->images = (float *)(at + totals + numbers);
-    h->labels = (int32_t *)(at + totals + numbers + images);
+    h->faults = (uint32_t *)(at + totals + numbers);
+    h->images = (float *)(at + totals + numbers + faults);
+    h->labels = (int32_t *)(at + totals + numbers + faults + images);
     return OHM_OK;
 }
 
@@ -184,12 +186,24 @@ ohm_step_totals *ohm_network_totals_at(const ohm_network *network)
     return ohm_arena_at(network->arena, network->totals);
 }
 
+uint32_t *ohm_network_faults_at(const ohm_network *network)
+{
+    return ohm_arena_at(network->arena, network->faults);
+}
+
+const uint32_t *ohm_network_step_at(const ohm_network *network)
+{
+    const ohm_step_numbers *numbers = ohm_arena_at(network->arena, network->numbers);
+    return network->host.stepping ? &numbers->step : NULL;
+}
+
 static ohm_step_numbers numbers_of(const ohm_config *config, double lr, int64_t step)
 {
     const double t = (double)step + 1.0;
     return (ohm_step_numbers){.lr = (float)lr,
                               .correction1 = (float)(1.0 - pow(config->train.beta1, t)),
-                              .correction2 = (float)(1.0 - pow(config->train.beta2, t))};
+                              .correction2 = (float)(1.0 - pow(config->train.beta2, t)),
+                              .step = (uint32_t)step};
 }
 
 ohm_status ohm_network_set_numbers(ohm_network *network, double lr, int64_t step)
@@ -204,13 +218,32 @@ ohm_status ohm_network_set_numbers(ohm_network *network, double lr, int64_t step
     return ohm_network_status(network);
 }
 
+/* What layers on a chip found wrong with their data since it was last told. */
+static ohm_status tell_faults(ohm_network *network)
+{
+    const uint32_t *faults = network->host.faults;
+    for (int i = 0; i < network->count; i++) {
+        if (!faults[i])
+            continue;
+        network->backend->fill(network->device, (float *)(void *)ohm_network_faults_at(network),
+                               0.0f, (size_t)network->count);
+        return ohm_error_prefix(ohm_chip_fault(faults[i], (uint32_t)i), "layer %s",
+                                network->layer[i].desc.name);
+    }
+    return OHM_OK;
+}
+
 ohm_status ohm_network_totals(ohm_network *network, double *loss_sum, int *correct)
 {
     const ohm_step_totals *totals = ohm_network_totals_at(network);
     if (network->device) {
         network->backend->download(network->device, network->host.totals, totals, sizeof *totals);
+        network->backend->download(network->device, network->host.faults,
+                                   ohm_network_faults_at(network),
+                                   (size_t)network->count * sizeof(uint32_t));
         totals = network->host.totals;
         OHM_TRY(wait(network));
+        OHM_TRY(tell_faults(network));
     }
     *loss_sum = totals->loss_sum;
     *correct = (int)totals->correct;
@@ -237,9 +270,14 @@ void ohm_network_trace_steps(ohm_network *network, int on)
     ohm_trace_settle(network->trace, on && network->device ? settle : NULL, network);
 }
 
+void ohm_network_forget_recording(ohm_network *network)
+{
+    network->host.stepped = network->host.recorded = 0;
+}
+
 ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int *done)
 {
-    *done = can_record(network) && network->backend->has_recording(network->device);
+    *done = can_record(network) && network->host.recorded;
     if (!*done)
         return OHM_OK;
     *network->host.numbers = numbers_of(&network->config, lr, step);
@@ -248,14 +286,22 @@ ohm_status ohm_network_replay(ohm_network *network, double lr, int64_t step, int
     return network->backend->replay(network->device);
 }
 
-ohm_status ohm_network_record_begin(ohm_network *network)
+ohm_status ohm_network_record_begin(ohm_network *network, double lr, int64_t step)
 {
-    return can_record(network) && network->host.stepped ? network->backend->record(network->device)
-                                                        : OHM_OK;
+    if (!network->device)
+        return OHM_OK;
+    if (can_record(network) && network->host.stepped)
+        OHM_TRY(network->backend->record(network->device));
+    network->host.stepping = 1;
+    ohm_trace_kernel(network->trace, "upload");
+    ohm_status status = ohm_network_set_numbers(network, lr, step);
+    ohm_trace_end(network->trace);
+    return status;
 }
 
 ohm_status ohm_network_record_end(ohm_network *network, ohm_status status)
 {
+    network->host.stepping = 0;
     if (!can_record(network))
         return status;
     if (!network->host.stepped) {
@@ -267,6 +313,7 @@ ohm_status ohm_network_record_end(ohm_network *network, ohm_status status)
         return status;
     }
     OHM_TRY(network->backend->recorded(network->device));
+    network->host.recorded = 1;
     return network->backend->replay(network->device);
 }
 
@@ -284,6 +331,16 @@ ohm_status ohm_network_read(const ohm_network *network, float *host, const float
     return network->backend->wait(network->device);
 }
 
+/* A layer on a chip acts on what its ranges have seen. */
+static void note_ranges(const ohm_network *network, const float *to, const float *host)
+{
+    for (int i = 0; i < network->count; i++) {
+        const ohm_layer *layer = &network->layer[i];
+        if (layer->noisy && ohm_layer_value_of(network, layer, OHM_ROLE_CHIP) == to)
+            ohm_noisy_loaded(layer->noisy, host);
+    }
+}
+
 ohm_status ohm_network_write(const ohm_network *network, float *to, const float *host, size_t count)
 {
     if (!network->device) {
@@ -291,6 +348,7 @@ ohm_status ohm_network_write(const ohm_network *network, float *to, const float 
             memcpy(to, host, count * sizeof *host);
         return OHM_OK;
     }
+    note_ranges(network, to, host);
     network->backend->upload(network->device, to, host, count * sizeof *host);
     return network->backend->wait(network->device);
 }

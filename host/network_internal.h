@@ -70,13 +70,16 @@ typedef struct {
     void *block;
     ohm_step_totals *totals;
     ohm_step_numbers *numbers;
+    uint32_t *faults; /* [layers] */
     float *images;   /* [2][slots][max_batch, pixels]: the second are spare */
     int32_t *labels; /* [2][slots][max_batch] */
     int slots, slot; /* there are; that the next pass takes its images from */
     int filling;     /* the spare slots are being filled */
     int64_t spare;   /* 1 + the step that they hold; 0: none */
     int queued;      /* slots 0 .. queued-1 may still be read by uploads */
+    int stepping;    /* between the begin and the end of a step: its numbers are in place */
     int stepped;     /* a whole step has run: what a device prepares at first use is prepared */
+    int recorded;    /* a step is recorded that can be replayed */
 } ohm_host_side;
 
 struct ohm_network {
@@ -95,7 +98,7 @@ struct ohm_network {
     int segments, recomputing;                   /* network_segments.c; a recomputation runs */
     int update_tick;
     int images, labels, row_loss, norm_partials; /* arena ids */
-    int totals, numbers;                         /* ohm_step_totals, ohm_step_numbers */
+    int totals, numbers, faults;                 /* ohm_step_totals, ohm_step_numbers, [layers] of ohm_fault */
     ohm_host_side host;
 
     ohm_parameter *parameter;
@@ -129,7 +132,12 @@ void ohm_network_upload(ohm_network *network, int images);
 /* The labels of the pass at work, in host memory. */
 const int32_t *ohm_network_pass_labels(const ohm_network *network);
 ohm_step_totals *ohm_network_totals_at(const ohm_network *network); /* in the backend's memory */
+uint32_t *ohm_network_faults_at(const ohm_network *network);        /* too */
+/* The step of the draws in the backend's memory, within a step of a device; else NULL. */
+const uint32_t *ohm_network_step_at(const ohm_network *network);
 ohm_status ohm_network_set_numbers(ohm_network *network, double lr, int64_t step);
+/* What was recorded no longer holds. */
+void ohm_network_forget_recording(ohm_network *network);
 /* The first failure on the backend so far. */
 ohm_status ohm_network_status(const ohm_network *network);
 void ohm_network_mark(const ohm_network *network, const char *phase, const char *layer);

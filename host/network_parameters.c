@@ -248,7 +248,8 @@ static void decide(ohm_network *network)
             network->backend->sum_squares(network->device, totals, network->parameter[i].gradient,
                                           network->parameter[i].count,
                                           ohm_arena_at(network->arena, network->norm_partials));
-    network->backend->decide(network->device, totals, limit);
+    network->backend->decide(network->device, totals, ohm_network_faults_at(network),
+                             network->count, limit);
 }
 
 static ohm_optimiser_rule rule_of(const ohm_config *config)
@@ -272,7 +273,8 @@ ohm_status ohm_network_update(ohm_network *network, double lr, int64_t step)
     ohm_trace_begin(network->trace, OHM_TRACE_PHASE, "update", network->update_tick);
     ohm_trace_kernel(network->trace, "optimiser");
     ohm_network_mark(network, "update", NULL);
-    OHM_TRY(ohm_network_set_numbers(network, lr, step));
+    if (!network->host.stepping)
+        OHM_TRY(ohm_network_set_numbers(network, lr, step));
     decide(network);
     const ohm_step_numbers *numbers = ohm_arena_at(network->arena, network->numbers);
     const ohm_step_totals *totals = ohm_network_totals_at(network);
@@ -302,5 +304,6 @@ ohm_status ohm_network_set_hardware(ohm_network *network, const ohm_hardware *ha
         if (network->layer[i].noisy)
             OHM_TRY(ohm_noisy_set_hardware(network->layer[i].noisy, hardware));
     network->config.hardware = *hardware;
+    ohm_network_forget_recording(network);
     return OHM_OK;
 }

@@ -230,8 +230,8 @@ static ohm_status plan_values(ohm_network *network, int again)
         ohm_layer *layer = &network->layer[i];
         if (again && !layer->recomputed)
             continue;
-        int *value = &buffers_of(layer, again)->value,
-            operand = overwritten(network, layer, again), last = last_read(network, i, again);
+        int *value = &buffers_of(layer, again)->value, operand = overwritten(network, layer, again),
+            last = last_read(network, i, again);
         if (operand >= 0) {
             *value = buffers_of(&network->layer[operand], again)->value;
             OHM_TRY(ohm_arena_extend(network->arena, *value, last));
@@ -358,8 +358,8 @@ static ohm_status plan_passes(ohm_network *network, ohm_layer *layer)
     OHM_TRY(plan_pass(network, layer, &layer->first, i, layer->recomputed ? i : back,
                       network->count - 1));
     if (layer->recomputed)
-        OHM_TRY(plan_pass(network, layer, &layer->again, layer->again_tick, back,
-                          layer->again_end));
+        OHM_TRY(
+            plan_pass(network, layer, &layer->again, layer->again_tick, back, layer->again_end));
     layer->now = layer->first;
     return OHM_OK;
 }
@@ -397,6 +397,9 @@ static ohm_status plan_common(ohm_network *network)
                                OHM_MEMORY_WORKSPACE, OHM_ALWAYS, 0));
     OHM_TRY(ohm_network_buffer(network, &network->numbers, "step", "numbers",
                                sizeof(ohm_step_numbers), OHM_MEMORY_WORKSPACE, OHM_ALWAYS, 0));
+    OHM_TRY(ohm_network_buffer(network, &network->faults, "step", "faults",
+                               (size_t)network->count * sizeof(uint32_t), OHM_MEMORY_WORKSPACE,
+                               OHM_ALWAYS, 0));
     return ohm_network_buffer(network, &network->row_loss, "loss", "rows", batch * sizeof(double),
                               OHM_MEMORY_WORKSPACE, network->count, network->count);
 }

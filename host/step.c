@@ -73,8 +73,10 @@ static ohm_status run(const ohm_step *s, int64_t step, double lr)
     OHM_TRY(ohm_network_replay(s->network, lr, step, &done));
     if (done)
         return OHM_OK;
-    OHM_TRY(ohm_network_record_begin(s->network));
-    return ohm_network_record_end(s->network, queue(s, step, lr, filled));
+    ohm_status status = ohm_network_record_begin(s->network, lr, step);
+    if (status == OHM_OK)
+        status = queue(s, step, lr, filled);
+    return ohm_network_record_end(s->network, status);
 }
 
 /* The one place where the host waits for a device. */

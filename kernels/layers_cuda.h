@@ -98,7 +98,8 @@ ohm_cuda_status ohm_softmax_loss_cuda(ohm_step_totals *totals, float *dlogits, c
 /* totals->squares += the sum of squares */
 ohm_cuda_status ohm_sum_squares_cuda(ohm_step_totals *totals, const float *x, size_t n,
                                      double *partial, ohm_cuda_stream s);
-ohm_cuda_status ohm_step_decide_cuda(ohm_step_totals *totals, double clip_norm, ohm_cuda_stream s);
+ohm_cuda_status ohm_step_decide_cuda(ohm_step_totals *totals, const uint32_t *fault, int layers,
+                                     double clip_norm, ohm_cuda_stream s);
 ohm_cuda_status ohm_sgd_cuda(float *w, const float *g, float *m, size_t n,
                              const ohm_optimiser_rule *rule, const ohm_step_numbers *numbers,
                              const ohm_step_totals *totals, ohm_cuda_stream s);

@@ -14,6 +14,7 @@ OHM_C_BEGIN
 typedef struct {
     float lr;
     float correction1, correction2; /* Adam: 1 - beta^t, t from 1 */
+    uint32_t step;                  /* of the draws */
 } ohm_step_numbers;
 
 /* What a step finds out, in the backend's memory; zeroed when it begins. */
@@ -22,16 +23,19 @@ typedef struct {
     unsigned long long correct;
     double squares;       /* sum of squares of the gradients, where they are clipped, until decided on */
     float gradient_scale; /* of global-norm clipping; 1 = none */
-    int32_t apply;        /* 0: the loss is no number, the weights stay as they are */
+    int32_t apply;        /* 0: the loss is no number or the data are at fault, the weights stay as they are */
 } ohm_step_totals;
 
-/* Sets gradient_scale (clip_norm 0: 1) and apply from the rest; squares are 0 again. */
-OHM_INLINE void ohm_step_decide(ohm_step_totals *totals, double clip_norm)
+/* Sets gradient_scale (clip_norm 0: 1) and apply from the rest and the layers' fault words; squares are 0
+ * again. */
+OHM_INLINE void ohm_step_decide(ohm_step_totals *totals, const uint32_t *fault, int layers, double clip_norm)
 {
     double norm = sqrt(totals->squares);
     totals->gradient_scale = clip_norm > 0.0 && norm > clip_norm ? (float)(clip_norm / norm) : 1.0f;
     totals->squares = 0.0;
     totals->apply = fabs(totals->loss_sum) <= 1.7976931348623157e308;
+    for (int i = 0; i < layers; i++)
+        totals->apply &= fault[i] == 0;
 }
 
 typedef struct {

@@ -48,16 +48,17 @@ extern "C" ohm_cuda_status ohm_sum_squares_cuda(ohm_step_totals *totals, const f
     return OHM_LAUNCH(add_squares, 1, 32, 0, s, totals, partial);
 }
 
-static __global__ void decide(ohm_step_totals *totals, double clip_norm)
+static __global__ void decide(ohm_step_totals *totals, const uint32_t *fault, int layers,
+                              double clip_norm)
 {
     if (threadIdx.x == 0)
-        ohm_step_decide(totals, clip_norm);
+        ohm_step_decide(totals, fault, layers, clip_norm);
 }
 
-extern "C" ohm_cuda_status ohm_step_decide_cuda(ohm_step_totals *totals, double clip_norm,
-                                                ohm_cuda_stream s)
+extern "C" ohm_cuda_status ohm_step_decide_cuda(ohm_step_totals *totals, const uint32_t *fault,
+                                                int layers, double clip_norm, ohm_cuda_stream s)
 {
-    return OHM_LAUNCH(decide, 1, 32, 0, s, totals, clip_norm);
+    return OHM_LAUNCH(decide, 1, 32, 0, s, totals, fault, layers, clip_norm);
 }
 
 /* ---- steps --------------------------------------------------------------------------------- */

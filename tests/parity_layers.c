@@ -342,7 +342,7 @@ static ohm_verdict optimiser_case(size_t n, const ohm_optimiser_rule *rule, int 
     float *w = numbers(n, 1), *g = numbers(n, 2), *m = numbers(n, 3), *v = numbers(n, 4);
     for (size_t i = 0; i < n; i++)
         v[i] = fabsf(v[i]);
-    const ohm_step_numbers numbers_of = {rule->lr, rule->correction1, rule->correction2};
+    const ohm_step_numbers numbers_of = {rule->lr, rule->correction1, rule->correction2, 0};
     const ohm_step_totals totals = {.gradient_scale = rule->gradient_scale, .apply = apply};
     ohm_optimiser_rule fixed = *rule;
     fixed.lr = fixed.gradient_scale = fixed.correction1 = fixed.correction2 =
@@ -389,8 +389,9 @@ OHM_PARITY_ALONE(optimiser_cuda, steps)
     return parity_pass();
 }
 
-static ohm_verdict norm_of(size_t n, double clip, double loss)
+static ohm_verdict norm_of(size_t n, double clip, double loss, uint32_t fault)
 {
+    const uint32_t faults[3] = {0, 0, fault};
     ohm_cuda_stream s = parity_stream();
     float *x = numbers(n, 1);
     size_t blocks = ohm_sum_squares_blocks(n) + 1;
@@ -400,12 +401,12 @@ static ohm_verdict norm_of(size_t n, double clip, double loss)
     PARITY_TRY(ohm_sum_squares_cuda(dev, up(x, n), n, parity_alloc(blocks * sizeof *partial), s));
     PARITY_TRY(parity_fetch(&got, dev, sizeof got));
     double squares = got.squares;
-    PARITY_TRY(ohm_step_decide_cuda(dev, clip, s));
+    PARITY_TRY(ohm_step_decide_cuda(dev, parity_upload(faults, sizeof faults), 3, clip, s));
     expected.squares += ohm_sum_squares_cpu(x, n, partial);
     double expected_squares = expected.squares;
-    ohm_step_decide(&expected, clip);
+    ohm_step_decide(&expected, faults, 3, clip);
     PARITY_TRY(parity_fetch(&got, dev, sizeof got));
-    ck_assert_int_eq(expected.apply, isfinite(loss));
+    ck_assert_int_eq(expected.apply, isfinite(loss) && !fault);
     const double both[] = {squares, (double)got.gradient_scale, got.apply};
     const double want[] = {expected_squares, (double)expected.gradient_scale, expected.apply};
     return ohm_compare_bits(both, want, 3);
@@ -413,9 +414,9 @@ static ohm_verdict norm_of(size_t n, double clip, double loss)
 
 OHM_PARITY(optimiser_cuda, global_norm)
 {
-    PARITY_CHECK(norm_of(0, 0.0, 1.0));
-    PARITY_CHECK(norm_of(1, 0.1, 1.0));
-    PARITY_CHECK(norm_of(16385, 3.0, INFINITY));
-    PARITY_CHECK(norm_of(33, 100.0, NAN));
-    return norm_of(150 << 14, 1.0, -1.0);
+    PARITY_CHECK(norm_of(0, 0.0, 1.0, 0));
+    PARITY_CHECK(norm_of(1, 0.1, 1.0, 4));
+    PARITY_CHECK(norm_of(16385, 3.0, INFINITY, 0));
+    PARITY_CHECK(norm_of(33, 100.0, NAN, 0));
+    return norm_of(150 << 14, 1.0, -1.0, 0);
 }

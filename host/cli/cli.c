@@ -101,18 +101,6 @@ error_t ohm_cli_device(ohm_cli_list *list, const char *value)
     return ohm_cli_error(read_device(&device, value));
 }
 
-ohm_status ohm_cli_cpu_alone(const char *command, const ohm_cli_list *list)
-{
-    ohm_mode device = {0};
-    if (list->device)
-        OHM_TRY(read_device(&device, list->device));
-    if (device.kind == OHM_DEVICE_CUDA)
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED,
-                        "%s: --device %s: chips run on the CPU alone so far; take --device cpu",
-                        command, list->device);
-    return OHM_OK;
-}
-
 error_t ohm_cli_bytes(size_t *bytes, const char *option, const char *text)
 {
     static const char units[] = "KMGT";

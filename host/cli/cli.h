@@ -45,8 +45,6 @@ enum { OHM_CLI_DEVICE = 0x7000 };
 #define OHM_CLI_DEVICE_OPTION                                                                      \
     {"device", OHM_CLI_DEVICE, "auto|cpu|cuda[:N]", 0, "where to compute (default: the key device)", 0}
 error_t ohm_cli_device(ohm_cli_list *list, const char *value);
-/* For commands that run on the CPU alone: refuses --device cuda. */
-ohm_status ohm_cli_cpu_alone(const char *command, const ohm_cli_list *list);
 
 /* For parsers: appends, or fails when the list is full. */
 error_t ohm_cli_list_add(ohm_cli_list *list, const char *value);

@@ -6,13 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/arena.h"
+#include "host/backend.h"
 #include "host/cli/cli.h"
 #include "host/config.h"
 #include "host/noisy.h"
 #include "host/npy.h"
 
 /* Rows per call: a multiple of 16, so that splitting changes no random word (physics.md section 5). */
-enum { CHUNK = 256, SIZE_LIMIT = 1 << 30, ALIGN = 64 };
+enum { CHUNK = 256, SIZE_LIMIT = 1 << 30 };
 
 typedef struct {
     int64_t seed, chip;
@@ -98,7 +100,6 @@ static const struct argp argp = {options,
 static ohm_status check_arguments(const arguments *a)
 {
     static const char *const name[FILES] = {"--hardware", "--x", "--w", NULL, "--out"};
-    OHM_TRY(ohm_cli_cpu_alone("mvm", &a->set));
     for (int i = 0; i < FILES; i++)
         if (name[i] && !a->file[i])
             return OHM_FAIL(OHM_ERR_CONFIG, "mvm: %s is missing; see ohmgrad mvm --help", name[i]);
@@ -201,39 +202,122 @@ static ohm_status run_pass(ohm_noisy *noisy, const operands *o, float *y,
     return OHM_OK;
 }
 
-/* Zeroed; at least one byte, so that NULL always means that there is no memory. */
-static void *allocate(size_t bytes)
+/* What the layer works with; operands and y are host memory themselves on the CPU. */
+enum { IN_X, IN_W, IN_BIAS, IN_Y, X_RANGE, PERSISTENT, STATE, SCRATCH, FAULT, BUFFERS };
+
+typedef struct {
+    const ohm_backend *backend;
+    ohm_device *device; /* NULL: the CPU */
+    ohm_arena *arena;
+    int id[BUFFERS];
+} memory;
+
+static ohm_status plan_memory(memory *m, const ohm_noisy *noisy, const operands *o)
 {
-    return calloc(bytes / ALIGN + 1, ALIGN);
+    static const char *const name[BUFFERS] = {"x",          "w",     "bias",    "y",    "x range",
+                                              "persistent", "state", "scratch", "fault"};
+    const size_t y = (size_t)o->m * (size_t)o->n, some = m->device ? sizeof(float) : 0;
+    const size_t bytes[BUFFERS] = {o->x.count * some,
+                                   o->w.count * some,
+                                   o->bias.count * some,
+                                   y * some,
+                                   sizeof(float),
+                                   ohm_noisy_persistent_count(noisy) * sizeof(float),
+                                   ohm_noisy_state_bytes(noisy, 0),
+                                   ohm_noisy_scratch_bytes(noisy, CHUNK, 0),
+                                   sizeof(uint32_t)};
+    OHM_TRY(ohm_arena_create(&m->arena));
+    for (int i = 0; i < BUFFERS; i++)
+        OHM_TRY(ohm_arena_add(m->arena, &m->id[i], name[i], bytes[i],
+                              i < X_RANGE ? OHM_MEMORY_ACTIVATIONS : OHM_MEMORY_WORKSPACE,
+                              OHM_ALWAYS, 0));
+    if (m->device)
+        ohm_arena_use(m->arena, m->backend, m->device);
+    return ohm_arena_reserve(m->arena);
+}
+
+/* An operand where the backend sees it. */
+static float *operand(const memory *m, int buffer, const ohm_npy *from)
+{
+    if (!m->device || !from->value)
+        return from->value;
+    float *at = ohm_arena_at(m->arena, m->id[buffer]);
+    m->backend->upload(m->device, at, from->value, from->count * sizeof *at);
+    return at;
+}
+
+/* y in host memory, and what was wrong with the data; the one wait for a device. */
+static ohm_status fetch(const memory *m, float *y, const operands *o)
+{
+    uint32_t fault = 0;
+    if (!m->device)
+        return OHM_OK;
+    m->backend->download(m->device, y, ohm_arena_at(m->arena, m->id[IN_Y]),
+                         (size_t)o->m * (size_t)o->n * sizeof *y);
+    m->backend->download(m->device, &fault, ohm_arena_at(m->arena, m->id[FAULT]), sizeof fault);
+    OHM_TRY(m->backend->wait(m->device));
+    return ohm_chip_fault(fault, 0);
+}
+
+static ohm_status run_on(memory *m, ohm_noisy *noisy, float *y, const operands *o,
+                         const ohm_hardware *hardware, const arguments *a)
+{
+    OHM_TRY(plan_memory(m, noisy, o));
+    operands placed = *o;
+    placed.x.value = operand(m, IN_X, &o->x);
+    const ohm_noisy_pass pass = {
+        .w = operand(m, IN_W, &o->w),
+        .bias = operand(m, IN_BIAS, &o->bias),
+        .x = placed.x.value,
+        .x_count = o->x.count,
+        .x_range =
+            ohm_noisy_has_learned_range(noisy) ? ohm_arena_at(m->arena, m->id[X_RANGE]) : NULL,
+        .moment = {(uint32_t)a->number.seed, (uint32_t)a->number.chip, 0, 1,
+                   hardware->retention.time_s},
+        .calibrating = 1,
+        .persistent = ohm_arena_at(m->arena, m->id[PERSISTENT]),
+        .state = ohm_arena_at(m->arena, m->id[STATE]),
+        .scratch = ohm_arena_at(m->arena, m->id[SCRATCH]),
+        .queue = {.device = m->device,
+                  .fault = m->device ? ohm_arena_at(m->arena, m->id[FAULT]) : NULL},
+    };
+    OHM_TRY(run_pass(noisy, &placed, m->device ? ohm_arena_at(m->arena, m->id[IN_Y]) : y, &pass));
+    return fetch(m, y, o);
+}
+
+/* The experiment that this layer alone is. */
+static ohm_status find_backend(memory *m, ohm_config *config, const ohm_hardware *hardware,
+                               const arguments *a)
+{
+    char text[64];
+    OHM_TRY(ohm_config_read(config, NULL));
+    snprintf(text, sizeof text, "device=%s", a->set.device ? a->set.device : "auto");
+    OHM_TRY(ohm_config_set(config, text));
+    config->hardware = *hardware;
+    config->hardware_enabled = 1;
+    config->train.mode = OHM_MODE_NOGRAD;
+    OHM_TRY(ohm_backend_find(&m->backend, config));
+    return m->backend->open ? m->backend->open(&m->device, config) : OHM_OK;
 }
 
 static ohm_status run_layer(float *y, const operands *o, const ohm_hardware *hardware,
                             const arguments *a)
 {
-    ohm_noisy *noisy;
-    OHM_TRY(ohm_noisy_create(&noisy, NULL, hardware, o->k, o->n, 0));
-    float learned = 0; /* full scale of x, found while calibrating */
-    ohm_noisy_pass pass = {
-        .w = o->w.value,
-        .bias = o->bias.value,
-        .x = o->x.value,
-        .x_count = o->x.count,
-        .x_range = ohm_noisy_has_learned_range(noisy) ? &learned : NULL,
-        .moment = {(uint32_t)a->number.seed, (uint32_t)a->number.chip, 0, 1,
-                   hardware->retention.time_s},
-        .calibrating = 1,
-        .persistent = allocate(ohm_noisy_persistent_count(noisy) * sizeof *pass.persistent),
-        .state = allocate(ohm_noisy_state_bytes(noisy, 0)),
-        .scratch = allocate(ohm_noisy_scratch_bytes(noisy, CHUNK, 0)),
-    };
-    ohm_status status =
-        pass.persistent && pass.state && pass.scratch
-            ? run_pass(noisy, o, y, &pass)
-            : OHM_FAIL(OHM_ERR_MEMORY, "no memory for a chip of %d x %d", o->k, o->n);
-    free(pass.persistent);
-    free(pass.scratch);
-    free(pass.state);
+    memory m = {0};
+    ohm_noisy *noisy = NULL;
+    ohm_config *config = malloc(sizeof *config);
+    if (!config)
+        return OHM_FAIL(OHM_ERR_MEMORY, "no memory for a configuration");
+    ohm_status status = find_backend(&m, config, hardware, a);
+    if (status == OHM_OK)
+        status = ohm_noisy_create(&noisy, m.backend, hardware, o->k, o->n, 0);
+    if (status == OHM_OK)
+        status = run_on(&m, noisy, y, o, hardware, a);
     ohm_noisy_destroy(noisy);
+    ohm_arena_destroy(m.arena);
+    if (m.device)
+        m.backend->close(m.device);
+    free(config);
     return status;
 }
 
@@ -243,10 +327,11 @@ static ohm_status check_finite(const float *y, const operands *o)
     for (int m = 0; m < o->m; m++)
         for (int n = 0; n < o->n; n++)
             if (!isfinite(y[(size_t)m * o->n + n]))
-                return OHM_FAIL(OHM_ERR_DATA,
-                                "mvm: y[%d,%d] is %g: x, w or the chip's spread exceed what a float "
-                                "holds; scale them down",
-                                m, n, (double)y[(size_t)m * o->n + n]);
+                return OHM_FAIL(
+                    OHM_ERR_DATA,
+                    "mvm: y[%d,%d] is %g: x, w or the chip's spread exceed what a float "
+                    "holds; scale them down",
+                    m, n, (double)y[(size_t)m * o->n + n]);
     return OHM_OK;
 }
 
