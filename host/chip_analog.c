@@ -218,7 +218,7 @@ static ohm_status read_correction(const analog *a, state *s, void *scratch)
     memset(codes, ohm_analog_zero_code(a->shape.hardware), (size_t)OHM_ANALOG_ROWS * a->g.k);
     ohm_drive_rows d = {.x_u = codes, .m = OHM_ANALOG_ROWS, .ldx = a->g.k};
     if (s->kept) {
-        const ohm_mvm_output to = {.raw = sums, .lds = a->g.n, .factors = s->kept};
+        const ohm_mvm_result to = {.raw = sums, .lds = a->g.n, .factors = s->kept};
         ohm_mvm_read_cpu(&to, &a->g, &r, &s->at.tiles, codes, a->g.k, OHM_ANALOG_ROWS, 0, rest);
     } else
         OHM_TRY(read_raw(a, s, &r, &d, sums, rest));
@@ -420,7 +420,7 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
         OHM_TRY(read_correction(a, s, args->scratch));
     s->corrected = 1;
     if (!a->separate) {
-        const ohm_mvm_output to = {.sums = args->sums, .lds = args->lds, .factors = args->kept};
+        const ohm_mvm_result to = {.sums = args->sums, .lds = args->lds, .factors = args->kept};
         ohm_mvm_read_cpu(&to, &a->g, &s->read, &s->at.tiles, args->x_u, args->ldx, args->m,
                          args->first_row, scratch);
         return OHM_OK;
@@ -446,7 +446,7 @@ static ohm_status rows_backward(const analog *a, const state *s, ohm_mvm_gradien
                    ? OHM_OK
                    : ohm_chip_refuse_read(&a->shape, &failure);
     if (!d->factors) {
-        const ohm_mvm_output to = {.sums = sums, .lds = lds, .factors = scratch};
+        const ohm_mvm_result to = {.sums = sums, .lds = lds, .factors = scratch};
         d->factors = scratch;
         scratch += factor_bytes(a, (size_t)d->m);
         ohm_mvm_read_cpu(&to, &a->g, r, &s->at.tiles, d->x_u, d->ldx, d->m, d->first_row, scratch);

@@ -12,13 +12,34 @@
 
 enum { WARP = 32, PARTS = 8 };
 
+/* What becomes of a cell and its loss. Both loss operators are symmetric, hence with s = 1 / (1 + loss(g))
+ * dL/dg = dg_eff·s - loss(dg_eff·g·s²): a second turn with what the first leaves in place of g. */
+enum closed_turn { CLOSED_VALUE, CLOSED_ADJOINT_FIRST, CLOSED_ADJOINT_SECOND };
+
 struct closed_job {
     float *physical, *loss; /* loss: of the bit lines, NULL where there is no other */
+    float *dg;
+    const float *dg_eff;
+    closed_turn turn;
     ohm_geometry g;
     ohm_wires w;
     int rows, columns; /* of a tile */
     int arrays, first; /* tiles of one place that lie behind each other; the first place */
 };
+
+static __device__ __forceinline__ void take_loss(const closed_job &job, size_t at, double g,
+                                                 double loss)
+{
+    if (job.turn == CLOSED_VALUE) {
+        job.physical[at] = static_cast<float>(g / (1.0 + loss));
+    } else if (job.turn == CLOSED_ADJOINT_FIRST) {
+        const double share = 1.0 / (1.0 + loss), d = job.dg_eff[at] * share;
+        job.dg[at] += static_cast<float>(d);
+        job.physical[at] = static_cast<float>(d * g * share);
+    } else {
+        job.dg[at] -= static_cast<float>(loss);
+    }
+}
 
 /* Rows of the tile that are driven. */
 static __device__ __forceinline__ int used_rows(const closed_job &job, int tile)
@@ -75,7 +96,7 @@ static __global__ void irdrop_closed_columns(const __grid_constant__ closed_job 
         if (job.loss)
             job.loss[at] = static_cast<float>(loss);
         else
-            job.physical[at] = static_cast<float>(g / (1.0 + loss));
+            take_loss(job, at, g, loss);
     }
 }
 
@@ -124,8 +145,7 @@ static __global__ void irdrop_closed_rows(const __grid_constant__ closed_job job
             const double lost = w.driver * total +
                                 w.word_line * (weighted_up_to + (c + 1) * (total - up_to)) -
                                 far * (w.driver + w.word_line * (c + 1));
-            job.physical[base + c] =
-                static_cast<float>(g / (1.0 + (lost + static_cast<double>(job.loss[base + c]))));
+            take_loss(job, base + c, g, lost + static_cast<double>(job.loss[base + c]));
         }
         sum = __shfl_sync(0xFFFFFFFFu, up_to, WARP - 1);
         weighted = __shfl_sync(0xFFFFFFFFu, weighted_up_to, WARP - 1);
@@ -146,21 +166,25 @@ extern "C" size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm
                : 0;
 }
 
-extern "C" ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geometry *g,
-                                                  const ohm_programming *p,
-                                                  const ohm_program_places *places, float *scratch,
-                                                  ohm_cuda_stream s)
+static closed_job job_of(float *physical, const ohm_geometry *g, const ohm_programming *p,
+                         const ohm_program_places *places, float *scratch)
 {
     closed_job job = {};
     job.physical = physical;
     job.loss = words_lose(p->wires) ? scratch : nullptr;
+    job.turn = CLOSED_VALUE;
     job.g = *g;
     job.w = p->wires;
     job.rows = p->physical_rows;
     job.columns = p->physical_columns;
     job.arrays = ohm_physical_arrays(g, p);
     job.first = ohm_places_of(g, places).first;
-    const unsigned tiles = static_cast<unsigned>(ohm_physical_tiles(g, p, places));
+    return job;
+}
+
+static ohm_cuda_status launch(const closed_job &job, size_t count, ohm_cuda_stream s)
+{
+    const unsigned tiles = static_cast<unsigned>(count);
     const ohm_cuda_status status =
         OHM_LAUNCH(irdrop_closed_columns, dim3(tiles, (job.columns + WARP - 1) / WARP),
                    dim3(WARP, PARTS), 0, s, job);
@@ -168,4 +192,31 @@ extern "C" ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geo
         return status;
     return OHM_LAUNCH(irdrop_closed_rows, dim3(tiles, (job.rows + PARTS - 1) / PARTS),
                       dim3(WARP, PARTS), 0, s, job);
+}
+
+extern "C" ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geometry *g,
+                                                  const ohm_programming *p,
+                                                  const ohm_program_places *places, float *scratch,
+                                                  ohm_cuda_stream s)
+{
+    return launch(job_of(physical, g, p, places, scratch), ohm_physical_tiles(g, p, places), s);
+}
+
+extern "C" ohm_cuda_status ohm_irdrop_closed_adjoint_cuda(float *dg, const float *dg_eff,
+                                                          float *physical, const ohm_geometry *g,
+                                                          const ohm_programming *p,
+                                                          const ohm_program_places *places,
+                                                          float *scratch, ohm_cuda_stream s)
+{
+    const size_t tiles = ohm_physical_tiles(g, p, places);
+    closed_job job = job_of(physical, g, p, places, scratch);
+    job.dg = dg;
+    job.dg_eff = dg_eff;
+    job.turn = CLOSED_ADJOINT_FIRST;
+    const ohm_cuda_status status = launch(job, tiles, s);
+    if (status != OHM_CUDA_OK)
+        return status;
+    job.turn = CLOSED_ADJOINT_SECOND;
+    job.w.unused = 0.0; /* what unused cells drain is a constant */
+    return launch(job, tiles, s);
 }

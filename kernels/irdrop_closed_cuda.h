@@ -15,6 +15,13 @@ ohm_cuda_status ohm_irdrop_closed_cuda(float *physical, const ohm_geometry *g,
 size_t ohm_irdrop_closed_cuda_floats(const ohm_geometry *g, const ohm_programming *p,
                                      const ohm_program_places *places);
 
+/* Its derivative: dg += (d g_eff / d g)^T dg_eff, both laid out as g is, which is used up. places and scratch
+ * as above. Twice the launches. */
+ohm_cuda_status ohm_irdrop_closed_adjoint_cuda(float *dg, const float *dg_eff, float *physical,
+                                               const ohm_geometry *g, const ohm_programming *p,
+                                               const ohm_program_places *places, float *scratch,
+                                               ohm_cuda_stream s);
+
 OHM_C_END
 
 #endif

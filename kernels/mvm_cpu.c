@@ -118,7 +118,7 @@ static ohm_mvm_job job_of(const ohm_geometry *g, const ohm_read *r, const ohm_ti
         .g = g, .r = r, .w = w, .x_u = x_u, .ldx = ldx, .m = m, .first_row = first_row};
 }
 
-void ohm_mvm_read_cpu(const ohm_mvm_output *to, const ohm_geometry *g, const ohm_read *r,
+void ohm_mvm_read_cpu(const ohm_mvm_result *to, const ohm_geometry *g, const ohm_read *r,
                       const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
                       void *scratch)
 {
@@ -134,7 +134,7 @@ void ohm_mvm_read_cpu(const ohm_mvm_output *to, const ohm_geometry *g, const ohm
 void ohm_mvm_cpu(float *sums, int lds, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w,
                  const uint8_t *x_u, int ldx, int m, uint64_t first_row, void *scratch)
 {
-    ohm_mvm_read_cpu(&(ohm_mvm_output){.sums = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
+    ohm_mvm_read_cpu(&(ohm_mvm_result){.sums = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
                      scratch);
 }
 
@@ -142,7 +142,7 @@ void ohm_mvm_raw_cpu(double *sums, int lds, const ohm_geometry *g, const ohm_rea
                      const ohm_tiles *w, const uint8_t *x_u, int ldx, int m, uint64_t first_row,
                      void *scratch)
 {
-    ohm_mvm_read_cpu(&(ohm_mvm_output){.raw = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
+    ohm_mvm_read_cpu(&(ohm_mvm_result){.raw = sums, .lds = lds}, g, r, w, x_u, ldx, m, first_row,
                      scratch);
 }
 

@@ -89,17 +89,24 @@ struct mvm_column_error { /* zeros where off */
     float gain, offset, s_shape;
 };
 
-/* The analogue value at the ADC in LSB, without ADC noise. */
+/* The analogue value at the ADC in LSB, without ADC noise; *slope, where not NULL, its derivative. */
 static __device__ __forceinline__ float mvm_bend(const ohm_read &r, float high, float value,
-                                                 mvm_column_error e)
+                                                 mvm_column_error e, float *slope = nullptr)
 {
+    float d = 1.0f + e.gain;
     if (e.s_shape != 0.0f) {
-        const float y = value / high;
-        value = high * (y * (1.0f + fabsf(e.s_shape)) / (1.0f + fabsf(e.s_shape * y)));
+        const float y = value / high, bend = 1.0f + fabsf(e.s_shape * y);
+        value = high * (y * (1.0f + fabsf(e.s_shape)) / bend);
+        d *= (1.0f + fabsf(e.s_shape)) / (bend * bend);
     }
     value = value * (1.0f + e.gain) + e.offset;
-    if (r.inl != 0.0f)
-        value += r.inl * static_cast<float>(ohm_inl_shape(static_cast<double>(value / high)));
+    if (r.inl != 0.0f) {
+        const double u = static_cast<double>(value / high);
+        d *= 1.0f + r.inl * static_cast<float>(ohm_inl_slope(u)) / high;
+        value += r.inl * static_cast<float>(ohm_inl_shape(u));
+    }
+    if (slope)
+        *slope = d;
     return value;
 }
 

@@ -75,10 +75,10 @@ typedef struct {
     double *raw;    /* [m,n] uncorrected */
     int lds;
     void *factors;  /* [m][row_bytes]. Alone, only the kept reads are done */
-} ohm_mvm_output;
+} ohm_mvm_result;
 
 /* As ohm_mvm_cpu, ohm_mvm_raw_cpu (mvm.h). Factors are those of a read that is not quiet. */
-void ohm_mvm_read_cpu(const ohm_mvm_output *to, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
+void ohm_mvm_read_cpu(const ohm_mvm_result *to, const ohm_geometry *g, const ohm_read *r, const ohm_tiles *w, const uint8_t *x_u, int ldx,
                       int m, uint64_t first_row, void *scratch);
 
 #endif

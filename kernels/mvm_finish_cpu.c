@@ -64,20 +64,6 @@ size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming
     return carve_tile(&t, g, p, NULL) * (size_t)(tasks < threads ? tasks : threads) + ALIGN;
 }
 
-/* Variance acts as sigma²(g)·(g_eff/g)²: its gradient by g_eff is added to dg, its own by g returned. */
-static double variance_chain(const ohm_read_law *read, double g, double g_eff, double dvariance,
-                             double *dg_eff)
-{
-    double slope, sigma2 = ohm_read_variance(read, g, &slope);
-    if (dvariance == 0.0)
-        return 0.0;
-    if (g <= 0.0)
-        return dvariance * slope;
-    double share = g_eff / g;
-    *dg_eff += dvariance * 2.0 * sigma2 * share / g;
-    return dvariance * (slope * share * share - 2.0 * sigma2 * share * share / g);
-}
-
 /* dg += what dg_eff means for the cells before the wires, `used` rows of them driven. */
 static ohm_solve_status wires_adjoint(tile_memory *t, const ohm_programming *p, int used)
 {
@@ -129,7 +115,7 @@ static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, cons
                     }
                     t->g[node] = c->g[cell];
                     t->dg_eff[node] = c->dg[cell];
-                    t->dg[node] = variance_chain(read, c->g[cell], c->g_eff[cell],
+                    t->dg[node] = ohm_variance_chain(read, c->g[cell], c->g_eff[cell],
                                                  c->dvariance[cell], &t->dg_eff[node]);
                 }
         for (int r = 0; r < rows && !g->differential && !store; r++) {
@@ -137,7 +123,7 @@ static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, cons
                    cell = (size_t)(begin + r) * g->column_tiles + ct;
             t->g[node] = c->g_ref[cell];
             t->dg_eff[node] = c->dref[cell];
-            variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell],
+            ohm_variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell],
                            &t->dg_eff[node]);
         }
         if (!store)

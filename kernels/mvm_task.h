@@ -13,7 +13,7 @@ typedef struct {
     const uint8_t *x_u;
     int ldx, m;
     uint64_t first_row;
-    ohm_mvm_output to;  /* sums and factors, or */
+    ohm_mvm_result to;  /* sums and factors, or */
     ohm_mvm_factors factors; /* shape of to.factors */
     float *range;       /* the largest currents instead */
     uint32_t *histogram;/* or, with the range known, their counts in bins of range/bins */

@@ -121,4 +121,18 @@ OHM_INLINE float ohm_held_variance(const ohm_programming *p, double variance, fl
     return p->halves ? ohm_half_round(scale * (float)variance) / scale : (float)variance;
 }
 
+/* Variance acts as sigma²(g)·(g_eff/g)²: its gradient by g_eff is added to dg, its own by g returned. */
+OHM_INLINE double ohm_variance_chain(const ohm_read_law *read, double g, double g_eff, double dvariance,
+                                     double *dg_eff)
+{
+    double slope, sigma2 = ohm_read_variance(read, g, &slope);
+    if (dvariance == 0.0)
+        return 0.0;
+    if (g <= 0.0)
+        return dvariance * slope;
+    double share = g_eff / g;
+    *dg_eff += dvariance * 2.0 * sigma2 * share / g;
+    return dvariance * (slope * share * share - 2.0 * sigma2 * share * share / g);
+}
+
 #endif

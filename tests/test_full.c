@@ -52,8 +52,8 @@ static void *factors_of(const fixture_chip *c, const uint8_t *codes, int m, uint
     float *sums = malloc((size_t)m * c->g.n * sizeof *sums),
           *plain = malloc((size_t)m * c->g.n * sizeof *plain);
     void *scratch = malloc(ohm_mvm_scratch_bytes(&c->g));
-    const ohm_mvm_output both = {.sums = sums, .lds = c->g.n, .factors = factors};
-    const ohm_mvm_output one = {.factors = alone};
+    const ohm_mvm_result both = {.sums = sums, .lds = c->g.n, .factors = factors};
+    const ohm_mvm_result one = {.factors = alone};
     ohm_mvm_read_cpu(&both, &c->g, &c->read, &c->tiles, codes, c->g.k, m, first_row, scratch);
     ohm_mvm_read_cpu(&one, &c->g, &c->read, &c->tiles, codes, c->g.k, m, first_row, scratch);
     ohm_mvm_cpu(plain, c->g.n, &c->g, &c->read, &c->tiles, codes, c->g.k, m, first_row, scratch);

@@ -1,0 +1,300 @@
+/* Mode full on a device: the gradients of a read against those of the CPU. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/mvm_backward.h"
+#include "kernels/mvm_backward_cuda.h"
+#include "tests/device_mvm.h"
+#include "tests/parity.h"
+
+/* What a read leaves. */
+enum { DX, DG, DVARIANCE, DREF, DREF_VARIANCE, KINDS };
+static const char *const names[KINDS] = {"dx", "dg", "dvariance", "dref", "dref_variance"};
+typedef struct {
+    float *at[KINDS];
+    size_t count[KINDS];
+} gathered;
+
+static gathered shapes_of(const ohm_geometry *g, int m)
+{
+    size_t cells = (size_t)(g->differential ? 2 : 1) * g->k * g->n,
+           refs = g->differential ? 0 : (size_t)g->k * g->column_tiles;
+    return (gathered){.count = {(size_t)m * g->k, cells, cells, refs, refs}};
+}
+
+static ohm_cell_gradient cells_of(const gathered *d)
+{
+    return (ohm_cell_gradient){.dg = d->at[DG],
+                               .dvariance = d->at[DVARIANCE],
+                               .dref = d->at[DREF],
+                               .dref_variance = d->at[DREF_VARIANCE]};
+}
+
+/* Each kind against its largest entry. */
+static ohm_verdict compare_gathered(const gathered *got, const gathered *want, double tolerance,
+                                    const char *settings)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        size_t count = want->count[kind];
+        double largest = 0.0, *wide = parity_host((count + 1) * sizeof *wide);
+        for (size_t i = 0; i < count; i++) {
+            wide[i] = (double)want->at[kind][i];
+            largest = fmax(largest, fabs(wide[i]));
+        }
+        ohm_verdict verdict =
+            largest > 0.0 ? ohm_compare_close(got->at[kind], wide, count, tolerance * largest, 0.0)
+                          : ohm_compare_zero(got->at[kind], count);
+        if (!verdict.pass) {
+            char text[sizeof verdict.text];
+            snprintf(text, sizeof text, "%s: %.120s: %.120s", names[kind], verdict.text, settings);
+            memcpy(verdict.text, text, sizeof text);
+            return verdict;
+        }
+    }
+    return parity_pass();
+}
+
+/* One call of m rows, gradients of cells added to what a first call has left. dx = 0: without. */
+static ohm_verdict compare(const char *settings, int k, int n, int m, int dx)
+{
+    fixture_mvm f;
+    device_mvm d;
+    fixture_mvm_make(&f, settings, k, n, m);
+    device_mvm_make(&d, &f);
+    const ohm_geometry *g = &f.chip.g;
+    gathered want = shapes_of(g, m), got = want, device = want;
+    float *dsums = parity_host((size_t)m * n * sizeof *dsums),
+          *scaled = parity_host((size_t)m * n * sizeof *dsums),
+          *alpha = parity_host((size_t)n * sizeof *alpha);
+    fixture_reals(dsums, (size_t)m * n, 8);
+    for (int i = 0; i < n; i++)
+        alpha[i] = 1.0f + 0.03f * (float)(i % 5);
+    for (int i = 0; i < m * n; i++)
+        scaled[i] = 0.5f * dsums[i] * alpha[i % n];
+    for (int kind = 0; kind < KINDS; kind++) {
+        size_t bytes = want.count[kind] * sizeof(float);
+        want.at[kind] = memset(parity_host(bytes + 1), 0, bytes + 1);
+        got.at[kind] = parity_host(bytes + 1);
+        device.at[kind] = bytes ? parity_upload(want.at[kind], bytes) : NULL;
+    }
+    ohm_cell_gradient host_cells = cells_of(&want), cells = cells_of(&device);
+    size_t factor_bytes = ohm_mvm_factors_of(g, &f.chip.read).row_bytes * (size_t)m;
+    ohm_mvm_result factors = {.factors = parity_host(factor_bytes + 1)};
+    ohm_mvm_read_cpu(&factors, g, &f.chip.read, &f.chip.tiles, f.codes, k, m, f.first_row,
+                     f.chip.scratch);
+    ohm_mvm_gradient host = {.x_u = f.codes,
+                             .ldx = k,
+                             .factors = factors.factors,
+                             .m = m,
+                             .first_row = f.first_row,
+                             .dsums = scaled,
+                             .ldd = n,
+                             .dx = dx ? want.at[DX] : NULL,
+                             .lddx = k,
+                             .cells = &host_cells};
+    ohm_mvm_backward_output out = {.dsums = parity_upload(dsums, (size_t)m * n * sizeof *dsums),
+                                   .ldd = n,
+                                   .scale = 0.5f,
+                                   .dx = dx ? device.at[DX] : NULL,
+                                   .lddx = k,
+                                   .cells = &cells,
+                                   .johnson_scale = f.chip.johnson,
+                                   .scratch = parity_alloc(ohm_mvm_backward_cuda_bytes(g, m))};
+    d.r.alpha = parity_upload(alpha, (size_t)n * sizeof *alpha);
+    for (int call = 0; call < 2; call++) {
+        ohm_mvm_backward(&host, g, &f.chip.read, &f.chip.tiles, f.chip.johnson, f.chip.scratch);
+        PARITY_TRY(ohm_mvm_backward_cuda(&out, &d.input, parity_stream()));
+    }
+    for (int kind = 0; kind < KINDS; kind++)
+        if (want.count[kind])
+            PARITY_TRY(
+                parity_fetch(got.at[kind], device.at[kind], want.count[kind] * sizeof(float)));
+    ohm_verdict verdict = compare_gathered(&got, &want, 5e-6, settings);
+    fixture_mvm_free(&f);
+    return verdict;
+}
+
+static ohm_verdict effect(int mapping, int which, int rows, int k, int n, int m)
+{
+    char settings[1024];
+    snprintf(settings, sizeof settings, "%s tile.rows=%d %s", fixture_mappings[mapping], rows,
+             fixture_effects[which]);
+    return compare(settings, k, n, m, 1);
+}
+
+/* Of each mapping what it has most of: per-cell variances, Johnson noise, DAC noise, static errors. */
+OHM_PARITY_ALONE(mvm_backward_cuda, offset_drive)
+{
+    PARITY_CHECK(effect(0, 1, 48, 50, 17, 5));
+    return effect(0, 4, 48, 50, 17, 5);
+}
+
+OHM_PARITY_ALONE(mvm_backward_cuda, two_phases)
+{
+    return effect(1, 5, 48, 50, 17, 5);
+}
+
+OHM_PARITY_ALONE(mvm_backward_cuda, reference_in_analog)
+{
+    PARITY_CHECK(effect(2, 3, 48, 50, 35, 5));
+    return effect(2, 6, 48, 50, 35, 5);
+}
+
+OHM_PARITY_ALONE(mvm_backward_cuda, reference_after_the_adc)
+{
+    return effect(3, 6, 48, 50, 35, 5);
+}
+
+/* Every mapping and effect; another share of them in each thread order. */
+static ohm_verdict everything(void)
+{
+    static int next;
+    for (int i = 0; i < FIXTURE_EFFECTS; i++)
+        for (int mapping = 0; mapping < FIXTURE_MAPPINGS; mapping++, next++)
+            if (next % 5 == 0 || !executor_present())
+                PARITY_CHECK(effect(mapping, i, 48, 50, 35, 5));
+    return parity_pass();
+}
+
+OHM_TEST_SLOW(mvm_backward_cuda, every_mapping_and_effect)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(everything);
+}
+
+/* Several blocks of rows, columns and groups; tiles and chunks that end anywhere; without dx. Another
+ * share in each thread order. */
+static ohm_verdict odd_sizes(void)
+{
+    static const int sizes[][3] = {{1, 1, 1}, {33, 31, 70}, {97, 130, 2}, {150, 260, 9}};
+    static int next;
+    const int every = executor_present() ? 5 : 1, start = next++;
+    for (int i = 0; i < 4 * FIXTURE_MAPPINGS; i++) {
+        const int *size = sizes[i / FIXTURE_MAPPINGS];
+        if (i % every == start % every)
+            PARITY_CHECK(effect(i % FIXTURE_MAPPINGS, (3 * i + i / 4) % FIXTURE_EFFECTS, 40,
+                                size[0], size[1], size[2]));
+    }
+    if (start % every == 0)
+        PARITY_CHECK(compare("input.encoding=sign_magnitude weight.cell_bits=7 input.dac_bits=8 "
+                             "tile.rows=40 tile.split=even adc.bits=8 adc.range=max "
+                             "programming.model=lognormal read.model=pcm read.sigma=0.02",
+                             101, 13, 270, 0));
+    if (start % every == 1 % every)
+        return compare("input.encoding=sign_magnitude weight.cell_bits=7 input.dac_bits=8 "
+                       "tile.rows=200 adc.bits=6 adc.range=max programming.model=lognormal "
+                       "adc.noise_lsb=0.5",
+                       150, 20, 300, 1);
+    return parity_pass();
+}
+
+OHM_TEST_SLOW(mvm_backward_cuda, odd_sizes)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(odd_sizes);
+}
+
+/* From gradients by conductances to those by weights. */
+static ohm_verdict weights(const char *settings)
+{
+    enum { K = 50, N = 17 };
+    fixture_chip c;
+    ohm_cell_gradient device = {0};
+    float *dw = parity_host(K * N * sizeof *dw), *got = parity_host(K * N * sizeof *dw),
+          largest = 0.0f;
+    double *wide = parity_host(K * N * sizeof *wide);
+    uint32_t zero = 0, *fault = parity_upload(&zero, sizeof zero), seen;
+    fixture_chip_make(&c, settings, K, N, 9, 0.3);
+    const ohm_geometry *g = &c.g;
+    const gathered shape = shapes_of(g, 0);
+    const struct {
+        float *host, **device;
+        size_t count;
+        uint32_t seed; /* 0: as programmed */
+    } arrays[] = {{c.gradient.dg, &device.dg, shape.count[DG], 21},
+                  {c.gradient.dvariance, &device.dvariance, shape.count[DG], 22},
+                  {c.gradient.dref, &device.dref, shape.count[DREF], 23},
+                  {c.gradient.dref_variance, &device.dref_variance, shape.count[DREF], 24},
+                  {c.gradient.g, &device.g, shape.count[DG], 0},
+                  {c.gradient.g_eff, &device.g_eff, shape.count[DG], 0},
+                  {c.gradient.slope, &device.slope, shape.count[DG], 0},
+                  {c.gradient.g_ref, &device.g_ref, shape.count[DREF], 0},
+                  {c.gradient.g_ref_eff, &device.g_ref_eff, shape.count[DREF], 0}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        if (arrays[i].seed)
+            fixture_reals(arrays[i].host, arrays[i].count, arrays[i].seed);
+        if (arrays[i].count)
+            *arrays[i].device = parity_upload(arrays[i].host, arrays[i].count * sizeof(float));
+    }
+    fixture_reals(dw, K * N, 3);
+    uint8_t *negative = parity_alloc(K * N);
+    float *to = parity_upload(dw, K * N * sizeof *dw);
+    PARITY_TRY(ohm_mvm_negative_cuda(negative, g,
+                                     parity_upload(c.levels, shape.count[DG] * (size_t)g->slices),
+                                     parity_stream()));
+    PARITY_TRY(ohm_mvm_finish_gradient_cuda(
+        to, &device, negative, g, &c.programming, &c.law, fault, 8,
+        parity_alloc(ohm_mvm_finish_cuda_bytes(g, &c.programming) + 1), parity_stream()));
+    PARITY_TRY(parity_fetch(&seen, fault, sizeof seen));
+    PARITY_TRY(parity_fetch(got, to, K * N * sizeof *got));
+    if (seen)
+        return parity_failed("a tile without a gradient");
+    for (size_t i = 0; i < 4; i++) { /* cleared for the next batch */
+        float *left = parity_host(arrays[i].count * sizeof *left + 1);
+        if (arrays[i].count)
+            PARITY_TRY(parity_fetch(left, *arrays[i].device, arrays[i].count * sizeof *left));
+        PARITY_CHECK(ohm_compare_zero(left, arrays[i].count));
+    }
+    ck_assert_int_eq(
+        ohm_mvm_finish_gradient(dw, &c.gradient, c.negative, g, &c.programming, &c.law, c.scratch),
+        OHM_SOLVE_OK);
+    for (int w = 0; w < N * K; w++) {
+        wide[w] = (double)dw[w];
+        largest = fmaxf(largest, fabsf(dw[w]));
+    }
+    fixture_chip_free(&c);
+    return ohm_compare_close(got, wide, N * K, 1e-5 * (double)largest, 0.0);
+}
+
+static const char *const wires[] = {
+    "", "ir_drop.model=closed_form ir_drop.r_driver_ohm=20 ir_drop.r_wordline_ohm=5",
+    "ir_drop.model=closed_form ir_drop.r_wordline_ohm=0 ir_drop.r_driver_ohm=0 "
+    "ir_drop.r_bitline_ohm=9 ir_drop.sense=both_ends",
+    "ir_drop.model=exact ir_drop.r_driver_ohm=20 ir_drop.r_wordline_ohm=5",
+    "ir_drop.model=exact ir_drop.gradient=closed_form ir_drop.drive=both_ends "
+    "tile.pair=interleaved"};
+
+static ohm_verdict weights_through(int first, int end)
+{
+    for (int i = first; i < end; i++)
+        for (int mapping = 0; mapping < (i < 4 ? 3 : 1); mapping += 2) {
+            char settings[1024];
+            snprintf(
+                settings, sizeof settings,
+                "%s tile.rows=32 programming.model=lognormal read.model=pcm read.sigma=0.02 %s",
+                fixture_mappings[mapping], wires[i]);
+            PARITY_CHECK(weights(settings));
+        }
+    return parity_pass();
+}
+
+OHM_PARITY_ALONE(mvm_backward_cuda, gradients_by_weights)
+{
+    return weights_through(0, 2);
+}
+
+static ohm_verdict every_wire(void)
+{
+    return weights_through(2, 5);
+}
+
+OHM_TEST_SLOW(mvm_backward_cuda, gradients_by_weights_through_all_wires)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(every_wire);
+}
