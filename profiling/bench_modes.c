@@ -80,10 +80,12 @@ static ohm_status make_jobs(ohm_profile_job *all, int *modes, int *together,
             fprintf(stderr, "bench_modes: %s\n", ohm_error_text());
             continue;
         }
+        ++*modes;
+        if (status == OHM_ERR_UNSUPPORTED) /* the profile says why */
+            continue;
         OHM_TRY(status);
         OHM_TRY(ohm_plan_make(&plan, architecture, &one->config, config->train.batch, 0));
         sum += plan.total;
-        ++*modes;
     }
     *together = sum <= available;
     return OHM_OK;

@@ -453,6 +453,32 @@ OHM_TEST(backend_cuda, a_failure_while_resuming_names_the_checkpoint)
     device_drop(m);
 }
 
+/* A chip that is read without tensor cores is told once, with the key that changes it. */
+OHM_TEST_SLOW(backend_cuda, single_precision_reads_are_told)
+{
+    static const char *const chip[] = {"hardware=rasch2023", "train.mode=nograd", "train.batch=8",
+                                       "train.micro_batch=0", "hardware.tile.rows=32"};
+    OHM_NEEDS_DEVICE();
+    experiment *e = experiment_of();
+    for (size_t i = 0; i < sizeof chip / sizeof *chip; i++)
+        OHM_OK_OR_FAIL(ohm_config_set(&e->config, chip[i]));
+    OHM_OK_OR_FAIL(ohm_model_build(&e->architecture, &e->config, e->train.height, e->train.width,
+                                   e->train.channels, 10));
+    for (int half = 0; half < 2; half++) {
+        char *text;
+        size_t bytes;
+        ohm_train_result result;
+        FILE *log = open_memstream(&text, &bytes);
+        e->config.hardware.mvm.precision = half;
+        OHM_OK_OR_FAIL(train_to(e, OHM_DEVICE_CUDA, 1,
+                                (ohm_train_options){.log = log, .no_evaluation = 1}, &result));
+        fclose(log);
+        ck_assert_msg(!half == (strstr(text, "hardware.mvm.precision=fp16") != NULL), "%s", text);
+        free(text);
+    }
+    drop_experiment(e);
+}
+
 /* ---- what goes wrong ----------------------------------------------------------------------- */
 
 static void refused(const char *const *set, const char *expected)
