@@ -155,7 +155,7 @@ static found place(const ohm_noisy *y, void *state)
 
 size_t ohm_noisy_state_bytes(const ohm_noisy *y, int want_gradient)
 {
-    return (size_t)((char *)place(y, NULL).chip - (char *)NULL) + ALIGN +
+    return (size_t)(uintptr_t)place(y, NULL).chip + ALIGN +
            ohm_chip_state_bytes(y->chip, want_gradient);
 }
 
