@@ -196,6 +196,10 @@ typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
       (float *dsums, float *db, const float *dy, size_t lddy, size_t m, size_t n,                  \
        const ohm_scales *scales, double *partial),                                                 \
       (dsums, db, dy, lddy, m, n, scales, partial))                                                \
+    F(unscale, ohm_unscale,                                                                        \
+      (float *sums, const float *y, size_t ldy, size_t m, size_t n, const ohm_scales *scales,      \
+       const float *bias),                                                                         \
+      (sums, y, ldy, m, n, scales, bias))                                                          \
     F(scale_gradients, ohm_scale_gradients,                                                        \
       (float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy, const float *sums,     \
        size_t m, size_t n, const ohm_scales *scales, double *partial),                             \

@@ -143,7 +143,6 @@ static ohm_status begin(ohm_network *network, ohm_layer *layer, const ohm_pass *
                 ? full_use(network)
                 : OHM_CHIP_READ,
         .kept = ohm_network_at(network, layer->now.kept),
-        .kept_rows = ohm_conv_rows(&layer->conv, pass->images),
         .first_row = pass->first_image * ohm_conv_rows(&layer->conv, 1),
         .recomputing = network->recomputing,
         .persistent = ohm_layer_value_of(network, layer, OHM_ROLE_CHIP),
@@ -219,12 +218,15 @@ static ohm_status backward_chunk(ohm_network *network, ohm_layer *layer, const c
     int some = chunk_size(layer, c, row), last = row + (size_t)some == c->rows;
     float *to = !dx ? NULL : goes_straight(layer) ? dx + row * (size_t)c->k : dpatches;
     const float *dy = ohm_network_gradient(network, layer->index) + row * (size_t)c->n;
+    const float *y = ohm_noisy_layer_keeps_output(network, layer)
+                         ? ohm_network_value(network, layer->index) + row * (size_t)c->n
+                         : NULL;
     const uint8_t *codes = c->codes ? chunk_codes(network, layer, c, row, some) : NULL;
     OHM_TRY(ohm_noisy_backward_rows(
         layer->noisy, to, c->k, ohm_layer_gradient_of(network, layer, OHM_ROLE_WEIGHT),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_BIAS),
         ohm_layer_gradient_of(network, layer, OHM_ROLE_X_RANGE),
-        ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dy, c->n,
+        ohm_layer_gradient_of(network, layer, OHM_ROLE_COLUMN_SCALE), dy, c->n, y, c->n,
         codes ? NULL : chunk_x(network, layer, c, row, some), c->k, codes, c->k, some,
         c->first_row + row, last));
     if (!dx || goes_straight(layer))
@@ -304,6 +306,12 @@ static size_t chunk_floats(const ohm_network *network, const ohm_layer *layer, i
 static size_t full_floats(const ohm_network *network, const ohm_layer *layer, int rows)
 {
     return dx_floats(layer, rows) + x_floats(network, layer, rows);
+}
+
+int ohm_noisy_layer_keeps_output(const ohm_network *network, const ohm_layer *layer)
+{
+    return layer->noisy && network->plans_chip && trains(network, OHM_MODE_FULL) &&
+           full_use(network) == OHM_CHIP_SAVE && ohm_noisy_learns_scales(layer->noisy);
 }
 
 /* How the chip is used by a pass that a backward pass follows. */

@@ -160,6 +160,8 @@ ohm_status ohm_noisy_layer_create(ohm_network *network, ohm_layer *layer);
 ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer);
 ohm_status ohm_noisy_layer_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass);
 ohm_status ohm_noisy_layer_backward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass);
+/* Its backward pass looks at what its forward pass gave: train.full: save where scales are learned. */
+int ohm_noisy_layer_keeps_output(const ohm_network *network, const ohm_layer *layer);
 size_t ohm_noisy_layer_scratch_bytes(const ohm_network *network, const ohm_layer *layer);
 
 ohm_status ohm_norm_forward(ohm_network *network, ohm_layer *layer, const ohm_pass *pass);

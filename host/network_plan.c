@@ -183,8 +183,9 @@ static int last_read(const ohm_network *network, int value, int again)
 {
     const ohm_layer *layer = &network->layer[value];
     int last = again ? layer->again_tick : value;
-    if (network->options.training && layer->desc.kind == OHM_LAYER_RELU &&
-        again == layer->recomputed)
+    int keeps =
+        layer->desc.kind == OHM_LAYER_RELU || ohm_noisy_layer_keeps_output(network, layer);
+    if (network->options.training && keeps && again == layer->recomputed)
         last = layer->back_tick;
     for (int j = value + 1; j < network->count; j++) {
         const ohm_layer *reader = &network->layer[j];

@@ -159,8 +159,7 @@ size_t ohm_noisy_state_bytes(const ohm_noisy *y, int want_gradient)
            ohm_chip_state_bytes(y->chip, want_gradient);
 }
 
-/* Gradients of learned scales need the sums that they scale. */
-static int learns_scales(const ohm_noisy *y)
+int ohm_noisy_learns_scales(const ohm_noisy *y)
 {
     return ohm_noisy_has_learned_range(y) || ohm_noisy_has_column_scale(y);
 }
@@ -169,25 +168,17 @@ ohm_status ohm_noisy_kept_bytes(const ohm_noisy *y, size_t rows, size_t *bytes)
 {
     size_t each;
     OHM_TRY(ohm_chip_kept_bytes(y->chip, &each));
-    *bytes = padded(rows * each) +
-             (learns_scales(y) ? padded(rows * (size_t)y->n * sizeof(float)) : 0) + ALIGN;
+    *bytes = rows * each + (each ? ALIGN : 0);
     return OHM_OK;
 }
 
-/* What is kept of a pass's rows from first_row on; NULL where nothing is. */
-typedef struct {
-    void *chip;
-    float *sums;
-} kept;
-
-static kept kept_of(const ohm_noisy *y, uint64_t first_row)
+/* What is kept of a pass's rows from first_row on. */
+static void *kept_of(const ohm_noisy *y, uint64_t first_row)
 {
-    size_t each, row = (size_t)(first_row - y->pass.first_row);
-    char *at = (char *)padded((uintptr_t)y->pass.kept);
+    size_t each;
     if (y->pass.want_gradient != OHM_CHIP_SAVE || ohm_chip_kept_bytes(y->chip, &each) != OHM_OK)
-        return (kept){0};
-    char *sums = at + padded(y->pass.kept_rows * each) + row * (size_t)y->n * sizeof(float);
-    return (kept){at + row * each, learns_scales(y) ? (float *)(void *)sums : NULL};
+        return NULL;
+    return (char *)padded((uintptr_t)y->pass.kept) + (size_t)(first_row - y->pass.first_row) * each;
 }
 
 void ohm_noisy_loaded(ohm_noisy *y, const float *persistent)
@@ -233,7 +224,7 @@ static size_t rows_bytes(const ohm_noisy *y, size_t m, int want_gradient)
     if (want_gradient)
         bytes += padded(m * y->n * sizeof(float)) + padded(m * y->rows * sizeof(float)) +
                  padded((size_t)y->n * y->rows * sizeof(float)) + partial_bytes(y, m);
-    if (want_gradient == OHM_CHIP_RECOMPUTE && learns_scales(y))
+    if (want_gradient && ohm_noisy_learns_scales(y))
         bytes += padded(m * y->n * sizeof(float));
     return bytes;
 }
@@ -253,7 +244,7 @@ typedef struct {
     uint32_t *histogram;
     float *dsums, *dcodes, *dweights; /* [m][n], [m][rows], [n][rows] */
     double *partial;
-    float *sums; /* [m][n], read again for learned scales */
+    float *sums; /* [m][n], once more, for learned scales */
     void *chip;
 } scratch;
 
@@ -280,7 +271,7 @@ static scratch carve(const ohm_noisy *y, size_t m)
         s.partial = (double *)(void *)(at += padded((size_t)y->n * y->rows * sizeof(float)));
         at += partial_bytes(y, m);
     }
-    if (y->pass.want_gradient == OHM_CHIP_RECOMPUTE && learns_scales(y)) {
+    if (y->pass.want_gradient && ohm_noisy_learns_scales(y)) {
         s.sums = (float *)(void *)at;
         at += padded(m * y->n * sizeof(float));
     }
@@ -617,25 +608,20 @@ static ohm_status read_lines(ohm_noisy *y, float *out, int ldy, const scratch *s
                                       .w_scale = scales.w_scale,
                                       .column_scale = scales.column_scale,
                                       .bias = y->now.bias};
-    const kept keep = kept_of(y, first_row);
-    const int rescales = ohm_chip_simulator(y->chip)->rescales && !keep.sums;
+    const int rescales = ohm_chip_simulator(y->chip)->rescales;
     OHM_TRY(program(y, s, x, m));
     ohm_infer_args args = {.x_u = x.u,
                            .m = m,
                            .ldx = x.ld,
                            .first_row = first_row,
-                           .sums = keep.sums ? keep.sums : out,
-                           .lds = keep.sums ? y->n : ldy,
-                           .kept = keep.chip,
+                           .sums = out,
+                           .lds = ldy,
+                           .kept = kept_of(y, first_row),
                            .rescale = rescales ? &rescale : NULL};
     OHM_TRY(infer(y, s, args, "mvm"));
     if (rescales)
         return OHM_OK;
     ohm_trace_kernel(y->pass.trace, "rescale");
-    if (keep.sums)
-        for (int i = 0, step = ldy == y->n ? m : 1; i < m; i += step)
-            y->backend->copy(y->pass.queue.device, out + (size_t)i * ldy,
-                             keep.sums + (size_t)i * y->n, (size_t)step * (size_t)y->n);
     y->backend->rescale(y->pass.queue.device, out, (size_t)ldy, (size_t)m, (size_t)y->n, &scales,
                         y->now.bias);
     ohm_trace_end(y->pass.trace);
@@ -677,11 +663,22 @@ typedef struct {
     word_lines lines;
 } chunk;
 
+static ohm_status read_again(ohm_noisy *y, const scratch *s, const chunk *c, float *sums)
+{
+    return infer(y, s,
+                 (ohm_infer_args){.x_u = c->lines.u,
+                                  .m = c->m,
+                                  .ldx = c->lines.ld,
+                                  .first_row = c->first_row,
+                                  .sums = sums,
+                                  .lds = y->n},
+                 "mvm");
+}
+
 /* sums: the corrected sums once more, NULL = not wanted. */
 static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, int want_dx,
                                 float *sums)
 {
-    const kept keep = kept_of(y, c->first_row);
     ohm_backward_args args = {.x_u = c->lines.u,
                               .m = c->m,
                               .ldx = c->lines.ld,
@@ -694,20 +691,14 @@ static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, 
                               .dx = want_dx ? s->dcodes : NULL,
                               .lddx = y->rows,
                               .dw = s->dweights,
-                              .kept = keep.chip,
-                              .sums = sums,
-                              .lds = y->n,
+                              .kept = kept_of(y, c->first_row),
                               .last = c->last,
                               .queue = on_device(y) ? &y->pass.queue : NULL};
-    if (sums && !ohm_chip_simulator(y->chip)->kept_bytes) { /* backward does not give them */
-        const ohm_infer_args again = {.x_u = c->lines.u,
-                                      .m = c->m,
-                                      .ldx = c->lines.ld,
-                                      .first_row = c->first_row,
-                                      .sums = sums,
-                                      .lds = y->n};
-        OHM_TRY(infer(y, s, again, "mvm"));
-        args.sums = NULL;
+    if (sums && !args.kept && ohm_chip_simulator(y->chip)->kept_bytes) {
+        args.sums = sums;
+        args.lds = y->n;
+    } else if (sums) { /* backward does not give them */
+        OHM_TRY(read_again(y, s, c, sums));
     }
     ohm_trace_kernel(y->pass.trace, "mvm_backward");
     ohm_status status = ohm_chip_backward(y->chip, &args);
@@ -715,17 +706,46 @@ static ohm_status chip_backward(ohm_noisy *y, const scratch *s, const chunk *c, 
     return status;
 }
 
+/* Outputs tell the sums that they were made of, but where a scale is 0. The host looks at it. */
+static int outputs_tell(const ohm_noisy *y)
+{
+    for (int n = 0; y->pass.column_scale && !on_device(y) && n < y->n; n++)
+        if (y->pass.column_scale[n] == 0.0f)
+            return 0;
+    return !on_device(y);
+}
+
+/* Gradients of learned scales, by the sums that outputs tell, whether out was kept or (NULL) made again of
+ * s->sums: the same bits. Where they tell nothing, by s->sums themselves. */
+static void scale_gradients(ohm_noisy *y, const scratch *s, const chunk *c, float *dx_range,
+                            float *dcolumn_scale, const float *out, int ldo)
+{
+    const ohm_scales scales = scales_of(y, s);
+    const size_t m = (size_t)c->m, n = (size_t)y->n;
+    ohm_device *device = y->pass.queue.device;
+    ohm_trace_kernel(y->pass.trace, "rescale_backward");
+    if (outputs_tell(y)) {
+        if (!out)
+            y->backend->rescale(device, s->sums, n, m, n, &scales, y->now.bias);
+        y->backend->unscale(device, s->sums, out ? out : s->sums, out ? (size_t)ldo : n, m, n,
+                            &scales, y->now.bias);
+    }
+    y->backend->scale_gradients(device, dx_range, dcolumn_scale, c->dy, (size_t)c->lddy, s->sums, m,
+                                n, &scales, s->partial);
+    ohm_trace_end(y->pass.trace);
+}
+
 ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw, float *db,
                                    float *dx_range, float *dcolumn_scale, const float *dy, int lddy,
-                                   const float *x, int ldx, const uint8_t *codes, int ldc, int m,
-                                   uint64_t first_row, int last)
+                                   const float *out, int ldo, const float *x, int ldx,
+                                   const uint8_t *codes, int ldc, int m, uint64_t first_row,
+                                   int last)
 {
     const scratch s = carve(y, (size_t)m);
     const ohm_scales scales = scales_of(y, &s);
     chunk c = {dy, codes ? NULL : x, lddy, ldx, m, last, first_row, {0}};
     const size_t rows = (size_t)m, n = (size_t)y->n, k = (size_t)y->k, ld = (size_t)y->rows;
-    const int learns = dx_range || dcolumn_scale;
-    float *sums = kept_of(y, first_row).sums;
+    const int learns = dx_range || dcolumn_scale, told = learns && out && outputs_tell(y);
     ohm_device *device = y->pass.queue.device;
     if (!codes)
         OHM_TRY(encode(y, &s, x, ldx, m));
@@ -735,13 +755,9 @@ ohm_status ohm_noisy_backward_rows(ohm_noisy *y, float *dx, int lddx, float *dw,
                                  s.partial);
     y->backend->fill(device, s.dweights, 0.0f, n * ld);
     ohm_trace_end(y->pass.trace);
-    OHM_TRY(chip_backward(y, &s, &c, dx || dx_range, learns && !sums ? s.sums : NULL));
-    if (learns) {
-        ohm_trace_kernel(y->pass.trace, "rescale_backward");
-        y->backend->scale_gradients(device, dx_range, dcolumn_scale, dy, (size_t)lddy,
-                                    sums ? sums : s.sums, rows, n, &scales, s.partial);
-        ohm_trace_end(y->pass.trace);
-    }
+    OHM_TRY(chip_backward(y, &s, &c, dx || dx_range, learns && !told ? s.sums : NULL));
+    if (learns)
+        scale_gradients(y, &s, &c, dx_range, dcolumn_scale, told ? out : NULL, ldo);
     ohm_trace_kernel(y->pass.trace, "quantise_backward");
     if (dx || dx_range)
         y->backend->drive_backward(device, dx, (size_t)lddx, dx_range, s.dcodes, ld, c.x,

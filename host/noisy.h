@@ -33,8 +33,7 @@ typedef struct {
     int recomputing;          /* 1: repeats a pass of this moment and input, whose ranges stand: none moves */
     int calibrating;          /* 1: calibrated ranges and the learned range's start are being gathered */
     int want_gradient;        /* ohm_chip_use: mode full, and where it has the forward pass's reads from */
-    void *kept;               /* OHM_CHIP_SAVE: ohm_noisy_kept_bytes for kept_rows, the rows of this pass */
-    size_t kept_rows;
+    void *kept;               /* OHM_CHIP_SAVE: ohm_noisy_kept_bytes for the rows of this pass */
     uint64_t first_row;       /* global index of the first of them */
     float *persistent;        /* [ohm_noisy_persistent_count] zero at first: what a checkpoint keeps of the ranges */
     void *state;              /* ohm_noisy_state_bytes */
@@ -51,9 +50,11 @@ ohm_status ohm_noisy_set_hardware(ohm_noisy *noisy, const ohm_hardware *hardware
 size_t ohm_noisy_state_bytes(const ohm_noisy *noisy, int want_gradient);
 size_t ohm_noisy_scratch_bytes(const ohm_noisy *noisy, int max_rows, int want_gradient);
 /* OHM_CHIP_SAVE: what forward leaves for backward, of so many rows of the product: of every conversion what
- * mvm_factors.h says, and, where scales of outputs or inputs are learned, the sum that they scale, 4 bytes
- * per output. OHM_ERR_UNSUPPORTED, and why, where the chip keeps nothing. */
+ * mvm_factors.h says. OHM_ERR_UNSUPPORTED, and why, where the chip keeps nothing. */
 ohm_status ohm_noisy_kept_bytes(const ohm_noisy *noisy, size_t rows, size_t *bytes);
+/* 1: scales of outputs or inputs are learned, whose gradients need the sums that they scale. OHM_CHIP_SAVE takes
+ * them from the layer's outputs, which must live until then. */
+int ohm_noisy_learns_scales(const ohm_noisy *noisy);
 int ohm_noisy_has_learned_range(const ohm_noisy *noisy);
 int ohm_noisy_has_column_scale(const ohm_noisy *noisy);
 
@@ -74,9 +75,11 @@ ohm_status ohm_noisy_code_rows(ohm_noisy *noisy, float *y, int ldy, const uint8_
 int ohm_noisy_never_clips(const ohm_noisy *noisy);
 /* Mode full: adds to dw [n,k], db [n], and to dx_range [1] and dcolumn_scale [n] if not NULL; writes dx [m,k] unless NULL.
  * dy [m,n] and x [m,k] are one chunk; last = 1 with the batch's last chunk. codes [m,k], row stride ldc: x is
- * not looked at; only with ohm_noisy_never_clips. NULL: they are formed. */
+ * not looked at; only with ohm_noisy_never_clips. NULL: they are formed. y [m,n], row stride ldy: the outputs,
+ * where OHM_CHIP_SAVE needs them, else NULL. Where a learned output scale is 0 they tell nothing, and these rows
+ * are read again. */
 ohm_status ohm_noisy_backward_rows(ohm_noisy *noisy, float *dx, int lddx, float *dw, float *db, float *dx_range, float *dcolumn_scale,
-                                   const float *dy, int lddy, const float *x, int ldx, const uint8_t *codes, int ldc, int m,
+                                   const float *dy, int lddy, const float *y, int ldy, const float *x, int ldx, const uint8_t *codes, int ldc, int m,
                                    uint64_t first_row, int last);
 void ohm_noisy_end(ohm_noisy *noisy);
 

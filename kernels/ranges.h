@@ -129,6 +129,10 @@ size_t ohm_range_partials(size_t m, size_t n, size_t k);
 /* dsums [m,n], dense, = gradient of the corrected sums; adds dy [m,n] to db [n] unless NULL. */
 void ohm_rescale_backward_cpu(float *dsums, float *db, const float *dy, size_t lddy, size_t m,
                               size_t n, const ohm_scales *scales, double *partial);
+/* sums [m,n], dense, = what ohm_rescale made y of, to a float's rounding of y and bias. No scale may be 0;
+ * sums may be y. */
+void ohm_unscale_cpu(float *sums, const float *y, size_t ldy, size_t m, size_t n,
+                     const ohm_scales *scales, const float *bias);
 /* sums [m,n], dense: the corrected sums again. Adds to dcolumn_scale [n] unless NULL, and to dx_range [1],
  * unless NULL, what y = sums · range/codes · ... gives it. */
 void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy,

@@ -168,6 +168,17 @@ void ohm_rescale_backward_cpu(float *dsums, float *db, const float *dy, size_t l
     }
 }
 
+void ohm_unscale_cpu(float *sums, const float *y, size_t ldy, size_t m, size_t n,
+                     const ohm_scales *scales, const float *bias)
+{
+#pragma omp parallel for schedule(static) if (m * n >= SERIAL)
+    for (size_t i = 0; i < m; i++) {
+        const double x_scale = ohm_x_scale(scales, i);
+        for (size_t c = 0; c < n; c++)
+            sums[i * n + c] = ohm_unscaled(y[i * ldy + c], x_scale, scales, bias, c);
+    }
+}
+
 /* Blocks of rows have sums of their own, [blocks][2][n], which are added in order. */
 void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float *dy, size_t lddy,
                              const float *sums, size_t m, size_t n, const ohm_scales *scales,

@@ -393,6 +393,23 @@ extern "C" ohm_cuda_status ohm_rescale_backward_cuda(float *dsums, float *db, co
     return OHM_LOOP(add_columns, n, s, db, partial, n, 1.0);
 }
 
+static __global__ void unscale(float *sums, const float *y, size_t ldy, size_t m, size_t n,
+                               ohm_scales scales, const float *bias)
+{
+    OHM_EACH(i, m * n)
+    {
+        const size_t row = i / n, c = i % n;
+        sums[i] = ohm_unscaled(y[row * ldy + c], ohm_x_scale(&scales, row), &scales, bias, c);
+    }
+}
+
+extern "C" ohm_cuda_status ohm_unscale_cuda(float *sums, const float *y, size_t ldy, size_t m,
+                                            size_t n, const ohm_scales *scales, const float *bias,
+                                            ohm_cuda_stream s)
+{
+    return OHM_LOOP(unscale, m * n, s, sums, y, ldy, m, n, *scales, bias);
+}
+
 extern "C" ohm_cuda_status ohm_scale_gradients_cuda(float *dx_range, float *dcolumn_scale,
                                                     const float *dy, size_t lddy, const float *sums,
                                                     size_t m, size_t n, const ohm_scales *scales,

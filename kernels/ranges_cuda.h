@@ -46,6 +46,8 @@ ohm_cuda_status ohm_rescale_cuda(float *y, size_t ldy, size_t m, size_t n, const
 ohm_cuda_status ohm_rescale_backward_cuda(float *dsums, float *db, const float *dy, size_t lddy,
                                           size_t m, size_t n, const ohm_scales *scales,
                                           double *partial, ohm_cuda_stream s);
+ohm_cuda_status ohm_unscale_cuda(float *sums, const float *y, size_t ldy, size_t m, size_t n,
+                                 const ohm_scales *scales, const float *bias, ohm_cuda_stream s);
 ohm_cuda_status ohm_scale_gradients_cuda(float *dx_range, float *dcolumn_scale, const float *dy,
                                          size_t lddy, const float *sums, size_t m, size_t n,
                                          const ohm_scales *scales, double *partial,

@@ -106,6 +106,14 @@ OHM_INLINE float ohm_rescaled(float sum, double x_scale, const ohm_scales *s, co
 
 /* ---- mode full ---- */
 
+/* The sum behind an output. */
+OHM_INLINE float ohm_unscaled(float y, double x_scale, const ohm_scales *s, const float *bias,
+                              size_t n)
+{
+    double scale = x_scale * s->w_scale[n] * (s->column_scale ? s->column_scale[n] : 1.0f);
+    return (float)(((double)y - bias[n]) / scale);
+}
+
 enum { OHM_RANGE_BLOCK = 256 }; /* rows whose sums a device makes first */
 
 /* Gradient of the corrected sum, from that of the output. */

@@ -318,6 +318,10 @@ OHM_PARITY_ALONE(ranges_cuda, outputs)
         ohm_rescale_cpu(y, LDY, M, N, &scales, bias);
         PARITY_TRY(ohm_rescale_cuda(dy, LDY, M, N, &dev, up(bias, N), parity_stream()));
         PARITY_CHECK(same_floats(dy, y, (size_t)M * LDY));
+        float *sums = numbers((size_t)M * N, 3), *dsums = up(sums, (size_t)M * N);
+        ohm_unscale_cpu(sums, y, LDY, M, N, &scales, bias);
+        PARITY_TRY(ohm_unscale_cuda(dsums, dy, LDY, M, N, &dev, up(bias, N), parity_stream()));
+        PARITY_CHECK(same_floats(dsums, sums, (size_t)M * N));
     }
     return parity_pass();
 }

@@ -324,23 +324,27 @@ enum { LAYER_M = 20, LAYER_K = 40, LAYER_N = 12, LAYER_CHUNK = 16 };
 /* Gradients of a whole layer, in two chunks. */
 typedef struct {
     float dw[LAYER_K * LAYER_N], dx[LAYER_M * LAYER_K], db[LAYER_N], dcolumn[LAYER_N], drange;
+    float y[LAYER_M * LAYER_N], dy[LAYER_M * LAYER_N], bias[LAYER_N];
 } layer_gradients;
 
-/* At w, into guarded memory of just the planned size. */
-static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_use use)
+/* At w, into guarded memory of just the planned size. column [n]: output scales, where they are learned. */
+static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_use use,
+                           const float *column)
 {
     enum { M = LAYER_M, K = LAYER_K, N = LAYER_N };
     ohm_hardware hardware;
     ohm_noisy *noisy;
     fixture_layer layer;
-    float dy[M * N], column[N], range = 0.8f;
+    float *dy = to->dy, range = 0.8f;
     size_t kept = 0;
     fixture_hardware(&hardware, settings);
     fixture_layer_make(&layer, M, K, N);
     for (int i = 0; hardware.input.encoding == OHM_INPUT_UNSIGNED && i < M * K; i++)
         layer.x[i] = fabsf(layer.x[i]);
+    memset(to, 0, sizeof *to);
     fixture_reals(dy, M * N, 12);
-    fixture_reals(column, N, 13);
+    fixture_reals(layer.bias, N, 14);
+    memcpy(to->bias, layer.bias, sizeof to->bias);
     OHM_OK_OR_FAIL(ohm_noisy_create(&noisy, NULL, &hardware, K, N, 3));
     if (use == OHM_CHIP_SAVE)
         OHM_OK_OR_FAIL(ohm_noisy_kept_bytes(noisy, M, &kept));
@@ -354,13 +358,11 @@ static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_u
                            .moment = {.time_s = hardware.retention.time_s},
                            .want_gradient = use,
                            .kept = ohm_guard_alloc(kept, 1),
-                           .kept_rows = M,
                            .first_row = 300,
                            .persistent = calloc(ohm_noisy_persistent_count(noisy), sizeof(float)),
                            .state = ohm_guard_alloc(ohm_noisy_state_bytes(noisy, use), 1),
                            .scratch =
                                ohm_guard_alloc(ohm_noisy_scratch_bytes(noisy, LAYER_CHUNK, use), 1)};
-    memset(to, 0, sizeof *to);
     OHM_OK_OR_FAIL(ohm_noisy_begin(noisy, &pass));
     for (int backward = 0; backward < 2; backward++)
         for (int row = 0; row < M; row += LAYER_CHUNK) {
@@ -369,11 +371,13 @@ static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_u
             OHM_OK_OR_FAIL(
                 backward ? ohm_noisy_backward_rows(noisy, to->dx + row * K, K, to->dw, to->db,
                                                    ranges ? &to->drange : NULL,
-                                                   scales ? to->dcolumn : NULL, dy + row * N, N, x,
-                                                   K, NULL, 0, m, 300 + (uint64_t)row, last)
+                                                   scales ? to->dcolumn : NULL, dy + row * N, N,
+                                                   use == OHM_CHIP_SAVE ? layer.y + row * N : NULL,
+                                                   N, x, K, NULL, 0, m, 300 + (uint64_t)row, last)
                          : ohm_noisy_rows(noisy, layer.y + row * N, N, x, K, m, 300 + (uint64_t)row));
         }
     ohm_noisy_end(noisy);
+    memcpy(to->y, layer.y, sizeof to->y);
     OHM_ASSERT(ohm_compare_guards(pass.state));
     OHM_ASSERT(ohm_compare_guards(pass.scratch));
     OHM_ASSERT(ohm_compare_guards(pass.kept));
@@ -388,16 +392,16 @@ static void layer_backward(layer_gradients *to, const char *settings, ohm_chip_u
 static void layer_gradient(float *dw, const char *settings)
 {
     static layer_gradients all;
-    layer_backward(&all, settings, OHM_CHIP_RECOMPUTE);
+    layer_backward(&all, settings, OHM_CHIP_RECOMPUTE, NULL);
     memcpy(dw, all.dw, sizeof all.dw);
 }
 
 /* Reads that are kept, and reads drawn again: the same gradients to the bit. */
-static void check_memories(const char *settings)
+static void check_memories(const char *settings, const float *column)
 {
     static layer_gradients again, saved;
-    layer_backward(&again, settings, OHM_CHIP_RECOMPUTE);
-    layer_backward(&saved, settings, OHM_CHIP_SAVE);
+    layer_backward(&again, settings, OHM_CHIP_RECOMPUTE, column);
+    layer_backward(&saved, settings, OHM_CHIP_SAVE, column);
     double size = 0.0;
     for (int i = 0; i < LAYER_K * LAYER_N; i++)
         size += fabsf(again.dw[i]);
@@ -408,6 +412,8 @@ static void check_memories(const char *settings)
 OHM_TEST(full, both_memories_give_the_same_bits)
 {
     static const char learned[] = "quantise.x_range=learned output.per_column_scale=true";
+    float column[LAYER_N];
+    fixture_reals(column, LAYER_N, 13);
     for (size_t i = 0; i < sizeof mappings / sizeof *mappings; i++)
         for (size_t j = 0; j < sizeof effects / sizeof *effects; j++) {
             char settings[1024];
@@ -415,7 +421,31 @@ OHM_TEST(full, both_memories_give_the_same_bits)
                 continue;
             snprintf(settings, sizeof settings, "tile.rows=16 tile.cols=8 %s %s %s", mappings[i],
                      effects[j], i % 2 ? learned : "");
-            check_memories(settings);
+            column[3] = j % 2 ? 0.0f : 0.5f; /* of 0, whose outputs do not tell their sums */
+            check_memories(settings, column);
+        }
+}
+
+/* A column's scale gets what stands beside it: the output at scale 1, without bias. */
+OHM_TEST(full, a_learned_scale_gets_its_output)
+{
+    static const char settings[] =
+        "tile.rows=16 tile.cols=8 output.per_column_scale=true adc.bits=8 adc.range=max "
+        "read.model=pcm read.sigma=0.05 quantise.x_granularity=row";
+    static layer_gradients plain, scaled;
+    float column[LAYER_N], one[LAYER_N];
+    double wanted[LAYER_N] = {0};
+    fixture_reals(column, LAYER_N, 13);
+    for (int n = 0; n < LAYER_N; n++)
+        one[n] = 1.0f;
+    layer_backward(&plain, settings, OHM_CHIP_RECOMPUTE, one);
+    for (int i = 0; i < LAYER_M * LAYER_N; i++)
+        wanted[i % LAYER_N] += plain.dy[i] * ((double)plain.y[i] - plain.bias[i % LAYER_N]);
+    for (int dead = 0; dead < 2; dead++)
+        for (int use = OHM_CHIP_RECOMPUTE; use <= OHM_CHIP_SAVE; use++) {
+            column[5] = dead ? 0.0f : 0.3f;
+            layer_backward(&scaled, settings, (ohm_chip_use)use, column);
+            OHM_ASSERT(ohm_compare_close(scaled.dcolumn, wanted, LAYER_N, 1e-5, 1e-4));
         }
 }
 

@@ -237,7 +237,7 @@ OHM_TEST(plugin, mode_full_is_refused)
                            .scratch = malloc(ohm_noisy_scratch_bytes(noisy, 1, 1))};
     ohm_status status = ohm_noisy_begin(noisy, &pass);
     if (status == OHM_OK)
-        status = ohm_noisy_backward_rows(noisy, NULL, 3, dw, NULL, NULL, NULL, dy, 2, x, 3, NULL, 0, 1, 0, 1);
+        status = ohm_noisy_backward_rows(noisy, NULL, 3, dw, NULL, NULL, NULL, dy, 2, NULL, 0, x, 3, NULL, 0, 1, 0, 1);
     expect_line(status, "has no gradient: use train.mode nograd or detach");
     free(pass.persistent);
     free(pass.state);
