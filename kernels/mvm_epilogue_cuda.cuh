@@ -327,7 +327,7 @@ mvm_convert(int (&codes)[MT][NT][2], const float (&current)[MT][NT][4],
                         if (CELLS)
                             v = fmaf(variance[CELLS ? mt : 0][CELLS ? nt : 0][i], spread_scale, v);
                         v = fmaxf(fmaf(v, inverse[i % 2] * inverse[i % 2], adc), 1e-30f);
-                        value[i] = fmaf(z[f][i], v * rsqrtf(v), value[i]);
+                        value[i] = fmaf(z[f][i], v * ohm_rsqrt_normal(v), value[i]);
                     }
                     /* an overload's NaN, too, is a code; the sum rounds to the nearest integer, ties to even */
                     value[i] = fminf(fmaxf(value[i], low), high) + MVM_MAGIC;
@@ -343,37 +343,135 @@ mvm_convert(int (&codes)[MT][NT][2], const float (&current)[MT][NT][4],
     }
 }
 
-/* Codes of a group, weighted, to the sums; after the last group to where the job wants them. A thread
- * meets no sums but its own: [accumulator][thread]. Without KEEPS there is one group, and sums is unused. */
-template <int MT, int NT, int THREADS_PER_BLOCK, bool KEEPS>
-static __device__ __forceinline__ void mvm_epilogue_sum(double *sums, const int (&codes)[MT][NT][2],
-                                                        const mvm_epilogue &e, const mvm_job &j,
-                                                        const mvm_group &group, int groups)
+/* ---- the digital side ------------------------------------------------------------------------- */
+
+/* What becomes of the sum of codes of one column, worked out once where the draws lay. A double costs
+ * eight times a float here, so that one group of reads never sees one: gain and offset are their
+ * doubles as two floats each. */
+struct mvm_epilogue_finish {
+    double alpha, offset;
+    float gain[2];         /* alpha times the LSB */
+    float offset_parts[2]; /* what is subtracted */
+    float scale, bias;     /* y = scale · corrected sum + bias */
+};
+
+static __device__ __forceinline__ void mvm_in_two(float (&parts)[2], double x)
+{
+    parts[0] = static_cast<float>(x);
+    parts[1] = static_cast<float>(x - static_cast<double>(parts[0]));
+}
+
+static __device__ __forceinline__ mvm_epilogue_finish
+mvm_finish_of(const mvm_job &j, const mvm_epilogue_column &column, double weight)
+{
+    const ohm_read &r = j.r;
+    const ohm_mvm_output &o = j.out;
+    mvm_epilogue_finish f = {1.0, 0.0, {0.0f, 0.0f}, {0.0f, 0.0f}, 1.0f, -0.0f};
+    const int n = column.n;
+    if (n < 0)
+        return f;
+    f.alpha = r.alpha ? static_cast<double>(r.alpha[n]) : 1.0;
+    f.offset = r.correction ? (r.correction_read ? f.alpha : 1.0) * r.correction[n] : 0.0;
+    mvm_in_two(f.gain, f.alpha * (weight * static_cast<double>(column.lsb)));
+    mvm_in_two(f.offset_parts, f.offset);
+    if (!o.x_scale)
+        return f;
+    f.scale = static_cast<float>((o.x_scale_rows ? 1.0 : static_cast<double>(o.x_scale[0])) *
+                                 static_cast<double>(o.w_scale[n]) *
+                                 static_cast<double>(o.column_scale ? o.column_scale[n] : 1.0f));
+    f.bias = o.bias ? o.bias[n] : 0.0f;
+    return f;
+}
+
+/* Two neighbours of a row, in one piece where the row lies so. */
+static __device__ __forceinline__ void mvm_write_two(const mvm_job &j, const float (&y)[2], int row,
+                                                     int n0, int n1)
+{
+    const ohm_mvm_output &o = j.out;
+    float *at = o.y + static_cast<size_t>(row) * o.ldy;
+    const float *clean =
+        o.x_scale && o.clean ? o.clean + static_cast<size_t>(row) * o.ldc : nullptr;
+    const float first = clean && n0 >= 0 ? y[0] - clean[n0] : y[0],
+                second = clean && n1 >= 0 ? y[1] - clean[n1] : y[1];
+    if (n0 >= 0 && n1 == n0 + 1 && reinterpret_cast<uintptr_t>(at + n0) % sizeof(float2) == 0) {
+        *reinterpret_cast<float2 *>(at + n0) = make_float2(first, second);
+        return;
+    }
+    if (n0 >= 0)
+        at[n0] = first;
+    if (n1 >= 0)
+        at[n1] = second;
+}
+
+/* Codes of a group, weighted, to the sums; after the last group to the outputs. A thread meets no sums
+ * but its own: [accumulator][thread]. Without KEEPS there is one group, and sums is unused. Sums are
+ * not rounded: with an ADC they need not be (integer_sums). */
+template <class Team, int MT, int NT, int THREADS_PER_BLOCK, bool KEEPS>
+static __device__ __forceinline__ void
+mvm_epilogue_sum(double *sums, const int (&codes)[MT][NT][2], const mvm_epilogue &e,
+                 const mvm_job &j, const mvm_group &group, int groups, int columns)
 {
     const ohm_geometry &g = j.g;
     const int tid = static_cast<int>(threadIdx.x), lane = tid % 32;
+    const bool last = group.number + 1 == groups, one = !KEEPS || groups == 1;
     const double weight = ldexp(group.phase != group.array ? -1.0 : 1.0,
                                 group.plane * g.dac_bits + group.slice * g.cell_bits);
+    mvm_epilogue_finish *finish = reinterpret_cast<mvm_epilogue_finish *>(e.draws);
+    if (!KEEPS || last) {
+        Team::sync(); /* the draws are not needed any more */
+        for (int i = Team::thread(); i < columns; i += Team::threads())
+            finish[i] = mvm_finish_of(j, e.columns[i], weight);
+        Team::sync();
+    }
+    float of_row[MT][2];
 #pragma unroll
     for (int mt = 0; mt < MT; mt++)
 #pragma unroll
-        for (int nt = 0; nt < NT; nt++)
+        for (int half = 0; half < 2; half++) {
+            const int row = e.row0 + e.warp_row + mt * 16 + half * 8 + lane / 4;
+            of_row[mt][half] =
+                j.out.x_scale && j.out.x_scale_rows && row < j.m ? j.out.x_scale[row] : 1.0f;
+        }
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const mvm_epilogue_column &column =
-                    e.columns[e.warp_column + nt * 8 + 2 * (lane % 4) + i % 2];
-                double *held = sums + ((mt * NT + nt) * 4 + i) * THREADS_PER_BLOCK + tid;
-                const int two = codes[mt][nt][i / 2], first = static_cast<int16_t>(two & 0xFFFF),
-                          code = i % 2 ? (two - first) >> 16 : first;
-                double sum = weight * (static_cast<double>(column.lsb) * code);
-                if (KEEPS && group.number > 0)
-                    sum += *held;
-                const int row = e.row0 + e.warp_row + mt * 16 + i / 2 * 8 + lane / 4;
-                if (KEEPS && group.number + 1 < groups)
-                    *held = sum;
-                else if (row < j.m && column.n >= 0)
-                    mvm_deliver(j, sum, row, column.n);
+    for (int nt = 0; nt < NT; nt++) {
+        const int column = e.warp_column + nt * 8 + 2 * (lane % 4);
+        const int n[2] = {e.columns[column].n, e.columns[column + 1].n};
+        const float lsb[2] = {e.columns[column].lsb, e.columns[column + 1].lsb};
+#pragma unroll
+        for (int mt = 0; mt < MT; mt++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int two = codes[mt][nt][half], first = static_cast<int16_t>(two & 0xFFFF);
+                const int code[2] = {first, (two - first) >> 16};
+                const int row = e.row0 + e.warp_row + mt * 16 + half * 8 + lane / 4;
+                float y[2];
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    if (one) {
+                        const mvm_epilogue_finish &f = finish[column + i];
+                        const float sum = static_cast<float>(code[i]);
+                        y[i] = fmaf(sum, f.gain[0], -f.offset_parts[0]) +
+                               fmaf(sum, f.gain[1], -f.offset_parts[1]);
+                    } else {
+                        double *held =
+                            sums + ((mt * NT + nt) * 4 + half * 2 + i) * THREADS_PER_BLOCK + tid;
+                        double sum = weight * (static_cast<double>(lsb[i]) * code[i]);
+                        if (group.number > 0)
+                            sum += *held;
+                        if (!last) {
+                            *held = sum;
+                            continue;
+                        }
+                        sum = finish[column + i].alpha * sum - finish[column + i].offset;
+                        y[i] = static_cast<float>(sum);
+                    }
+                    y[i] = fmaf(y[i], finish[column + i].scale * of_row[mt][half],
+                                finish[column + i].bias);
+                }
+                if ((!KEEPS || last) && row < j.m)
+                    mvm_write_two(j, y, row, n[0], n[1]);
             }
+    }
 }
 
 #endif

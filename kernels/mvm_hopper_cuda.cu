@@ -64,6 +64,7 @@ extern "C" int ohm_mvm_hopper_knows(const ohm_mvm_input *x)
 
 static_assert(static_cast<int>(COLUMN_BYTES) == BN * static_cast<int>(sizeof(mvm_epilogue_column)),
               "columns of a group");
+static_assert(BN * static_cast<int>(sizeof(mvm_epilogue_finish)) <= TEAM_DRAW_BYTES, "its place");
 
 struct hopper_job {
     mvm_job j;
@@ -228,7 +229,8 @@ static __device__ __forceinline__ void consume(const hopper_job &job, unsigned c
             mvm_epilogue_tile<mvm_warps_team>(e, j, group, tile, BN, 4, 4);
             mvm_convert<1, 16, false>(codes, current, unused, drive, e, j);
         }
-        mvm_epilogue_sum<1, 16, CONSUMERS, true>(sums, codes, e, j, group, groups);
+        mvm_epilogue_sum<mvm_warps_team, 1, 16, CONSUMERS, true>(sums, codes, e, j, group, groups,
+                                                                 BN);
     }
 }
 

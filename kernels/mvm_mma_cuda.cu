@@ -30,6 +30,7 @@ template <int BM, int BN, bool CELLS> struct shape {
     static constexpr int COLUMN_BYTES = BN * static_cast<int>(sizeof(mvm_epilogue_column));
     static constexpr bool KEEPS = BM < 128 || BN < 128; /* sums of several groups of reads */
     static constexpr int SUM_BYTES = BM * BN * 8;
+    static_assert(BN * static_cast<int>(sizeof(mvm_epilogue_finish)) <= DRAW_BYTES, "its place");
     static constexpr int BYTES = STAGES * STAGE_BYTES + DRAW_BYTES + COLUMN_BYTES;
 };
 
@@ -240,7 +241,8 @@ static __global__ void __launch_bounds__(THREADS, 1) mvm_mma(const __grid_consta
             mvm_epilogue_tile<mvm_block_team>(e, j, group, at.tile, BN, BM / 16, THREADS / 32);
             mvm_convert<MT, NT, CELLS>(codes, current, variance, drive, e, j);
             if (at.tile + 1 == g.tiles)
-                mvm_epilogue_sum<MT, NT, THREADS, S::KEEPS>(sums, codes, e, j, group, groups);
+                mvm_epilogue_sum<mvm_block_team, MT, NT, THREADS, S::KEEPS>(sums, codes, e, j,
+                                                                            group, groups, BN);
         }
         advance(at, g);
         stage = (stage + 1) % S::STAGES;

@@ -318,6 +318,10 @@ static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
 }
+static inline float ohm_rsqrt_normal(float x)
+{
+    return 1.0f / sqrtf(x);
+}
 static inline double rsqrt(double x)
 {
     return 1.0 / sqrt(x);
