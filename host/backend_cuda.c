@@ -5,6 +5,7 @@
 
 #include "host/backend.h"
 #include "host/backend_cuda.h"
+#include "host/mvm_check_cuda.h"
 #include "host/chip_analog.h"
 #include "kernels/activation.h"
 #include "kernels/batchnorm.h"
@@ -210,6 +211,8 @@ static ohm_status open_device(ohm_device **out, const ohm_config *config)
     device->gemm.precision = (ohm_gemm_precision)config->train.gemm;
     device->at[device->places++] = (place){"start", NULL};
     ohm_status status = start(device);
+    if (status == OHM_OK && config->hardware_enabled)
+        device->about.distrusted = ohm_mvm_distrusted(&device->about, index, device->stream);
     if (status == OHM_OK)
         *out = device;
     else

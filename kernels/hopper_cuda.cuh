@@ -32,6 +32,14 @@ static __device__ __forceinline__ void hopper_arrive_and_expect(uint64_t *barrie
         "r"(bytes)
         : "memory");
 }
+/* Arrives when the ohm_cp_async copies that this thread has queued are done; one of the arrivals that
+ * the barrier was begun with. */
+static __device__ __forceinline__ void hopper_arrive_after_copies(uint64_t *barrier)
+{
+    asm volatile(
+        "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(ohm_shared_address(barrier))
+        : "memory");
+}
 /* Whether the phase of this parity is over; may wait a while before it says no. */
 static __device__ __forceinline__ bool hopper_try_wait(uint64_t *barrier, unsigned parity)
 {
@@ -43,10 +51,18 @@ static __device__ __forceinline__ bool hopper_try_wait(uint64_t *barrier, unsign
                  : "memory");
     return over != 0;
 }
-static __device__ __forceinline__ void hopper_wait(uint64_t *barrier, unsigned parity)
+/* Waits for the end of a phase; false where it does not come within `clocks` of the multiprocessor, or
+ * *given_up (shared) says that another thread's did not. */
+static __device__ __forceinline__ bool hopper_wait(uint64_t *barrier, unsigned parity,
+                                                   volatile unsigned *given_up, long long clocks)
 {
+    if (hopper_try_wait(barrier, parity))
+        return true;
+    const long long began = clock64();
     while (!hopper_try_wait(barrier, parity))
-        ;
+        if (*given_up || clock64() - began > clocks)
+            return false;
+    return true;
 }
 
 /* ---- copies ------------------------------------------------------------------------------------ */
@@ -91,10 +107,13 @@ static __device__ __forceinline__ void hopper_products_commit()
 {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-/* Waits for all committed products. */
-static __device__ __forceinline__ void hopper_products_wait()
+/* Waits for all committed products, which give d: no use of it may move in front. */
+static __device__ __forceinline__ void hopper_products_wait(float (&d)[16][4])
 {
     asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+    for (int n = 0; n < 16; n++)
+        asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])::"memory");
 }
 
 /* Descriptor of B in shared memory: lines of 64 halves (128 bytes) per column, K-major, swizzled in

@@ -6,10 +6,11 @@
 extern "C" ohm_mvm_kernel ohm_mvm_choose(const ohm_mvm_input *x, const ohm_cuda_device *device)
 {
     const size_t shared = device->shared_bytes;
-    if (device->major == 9 && device->minor == 0 && ohm_mvm_hopper_knows(x) &&
-        ohm_mvm_hopper_shared_bytes(x->g) <= shared)
+    const unsigned distrusted = device->distrusted;
+    if (device->major == 9 && device->minor == 0 && !(distrusted >> OHM_MVM_HOPPER & 1) &&
+        ohm_mvm_hopper_knows(x) && ohm_mvm_hopper_shared_bytes(x->g) <= shared)
         return OHM_MVM_HOPPER;
-    if (device->major >= 8 && ohm_mvm_mma_knows(x->g, x->r) &&
+    if (device->major >= 8 && !(distrusted >> OHM_MVM_MMA & 1) && ohm_mvm_mma_knows(x->g, x->r) &&
         ohm_mvm_mma_shared_bytes(x->g, x->r) <= shared)
         return OHM_MVM_MMA;
     return OHM_MVM_PLAIN;

@@ -76,14 +76,19 @@ size_t ohm_mvm_mma_shared_bytes(const ohm_geometry *g, const ohm_read *r);
  * with rows of x and tiles that begin at multiples of 16 bytes. It has not run anywhere yet. */
 ohm_cuda_status ohm_mvm_hopper_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
                                     const ohm_mvm_halves *h, ohm_cuda_stream s);
+/* To find out whether it runs on this device: what would be waited for without end makes outputs NaN
+ * within a second, where the kernel as used fails after some ten; refused where its code or its
+ * registers are not those that it needs. */
+ohm_cuda_status ohm_mvm_hopper_checked_cuda(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                                            const ohm_mvm_halves *h, ohm_cuda_stream s);
 int ohm_mvm_hopper_knows(const ohm_mvm_input *x);
 size_t ohm_mvm_hopper_shared_bytes(const ohm_geometry *g);
 
 typedef enum { OHM_MVM_PLAIN, OHM_MVM_MMA, OHM_MVM_HOPPER } ohm_mvm_kernel;
 
 /* The kernel for a read in half precision on a device: the Hopper one on 9.0, else tensor cores from 8.0
- * on, where they know the read and have the shared memory; else the plain one. Says which order of
- * halves to pack. */
+ * on, where they know the read, have the shared memory and are not among device->distrusted; else the
+ * plain one. Says which order of halves to pack. */
 ohm_mvm_kernel ohm_mvm_choose(const ohm_mvm_input *x, const ohm_cuda_device *device);
 /* h: NULL in single precision, which the plain kernel alone has; it also reads where the halves are not
  * in the order of the kernel chosen. device: of the stream. */

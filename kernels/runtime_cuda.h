@@ -38,6 +38,7 @@ typedef struct {
     size_t l2_bytes;
     size_t shared_bytes; /* most dynamic shared memory a block may ask for */
     int driver, runtime; /* 1000·major + 10·minor of what each supports */
+    unsigned distrusted; /* bit ohm_mvm_kernel: it was tried here and gave wrong results; 0 at first */
 } ohm_cuda_device;
 
 /* The last failure of this thread, never NULL: "phase: call: reason". */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/mvm_check_cuda.h"
 #include "kernels/half_math.h"
 #include "kernels/mvm_halves_cuda.h"
 #include "tests/device_mvm.h"
@@ -257,6 +258,177 @@ OHM_PARITY_ALONE(mvm_mma_cuda, halves_for_hopper)
         free(got);
         fixture_mvm_free(&f);
     }
+    return parity_pass();
+}
+
+/* ---- outputs ---------------------------------------------------------------------------------- */
+
+static ohm_verdict compare_outputs(const char *settings)
+{
+    enum { K = 48, N = 21, M = 5, LD = 24 };
+    fixture_mvm f;
+    device_mvm d;
+    ohm_mvm_halves h = {0};
+    float sums[M * N], got[M * LD], clean[M * LD], alpha[N], scale[N], column[N], bias[N], rows[M];
+    double correction[N];
+    fixture_mvm_make(&f, settings, K, N, M);
+    device_mvm_make(&d, &f);
+    h.w = parity_alloc(ohm_halves_count(&f.chip.g) * sizeof *h.w);
+    float *y = parity_alloc(sizeof got);
+    ohm_mvm_output plain = {.y = y, .ldy = N};
+    PARITY_TRY(ohm_mvm_pack_cuda(&h, &f.chip.g, &d.w, parity_stream()));
+    PARITY_TRY(ohm_mvm_mma_cuda(&plain, &d.input, &h, parity_stream()));
+    PARITY_TRY(parity_fetch(sums, y, sizeof sums));
+    for (int n = 0; n < N; n++) {
+        correction[n] = (double)sums[n] - 3.25 * n; /* near the first row's sums: digits are lost */
+        alpha[n] = 1.0f + 0.01f * (float)n;
+        scale[n] = 0.002f + 1e-4f * (float)n;
+        column[n] = 1.5f - 0.02f * (float)n;
+        bias[n] = 0.3f * (float)n - 2.0f;
+    }
+    fixture_reals(clean, M * LD, 3);
+    for (int i = 0; i < M; i++)
+        rows[i] = 0.01f + 0.003f * (float)i;
+    for (int kind = 0; kind < 16; kind++) {
+        const int corrects = kind & 1, scales = kind & 2, each_row = kind & 4, more = kind & 8;
+        d.r.correction_read = kind >> 1 & 1;
+        d.r.correction = corrects ? parity_upload(correction, sizeof correction) : NULL;
+        d.r.alpha = corrects ? parity_upload(alpha, sizeof alpha) : NULL;
+        ohm_mvm_output out = {.y = y, .ldy = more ? LD - 1 : LD, .ldc = LD};
+        out.x_scale = scales ? parity_upload(rows, sizeof rows) : NULL;
+        out.x_scale_rows = each_row != 0;
+        out.w_scale = parity_upload(scale, sizeof scale);
+        out.column_scale = more ? parity_upload(column, sizeof column) : NULL;
+        out.bias = more ? parity_upload(bias, sizeof bias) : NULL;
+        out.clean = more ? parity_upload(clean, sizeof clean) : NULL;
+        PARITY_TRY(ohm_mvm_mma_cuda(&out, &d.input, &h, parity_stream()));
+        PARITY_TRY(parity_fetch(got, y, sizeof got));
+        for (int i = 0; i < M * N; i++) {
+            const int row = i / N, n = i % N;
+            const double a = corrects ? (double)alpha[n] : 1.0, c = corrects ? correction[n] : 0.0,
+                         sum = d.r.correction_read ? a * ((double)sums[i] - c)
+                                                   : a * (double)sums[i] - c,
+                         lost = 1e-7 * fabs((double)sums[i]); /* of the rounded sum it began with */
+            double by = 1.0, want = sum;
+            if (scales) {
+                by = (double)rows[each_row ? row : 0] * (double)scale[n] *
+                     (double)(more ? column[n] : 1.0f);
+                want = sum * by + (double)(more ? bias[n] : 0.0f) -
+                       (double)(more ? clean[row * LD + n] : 0.0f);
+            }
+            const double allowed =
+                by * lost + 4e-7 * (fabs(want) + fabs(sum * by) + (scales && more ? 4.0 : 0.0));
+            if (!(fabs((double)got[row * out.ldy + n] - want) <= allowed))
+                return parity_failed(settings);
+        }
+    }
+    fixture_mvm_free(&f);
+    return parity_pass();
+}
+
+/* One group of reads, which adds up in float, and two. */
+static ohm_verdict outputs(void)
+{
+    PARITY_CHECK(compare_outputs(
+        "input.encoding=sign_magnitude weight.encoding=differential weight.cell_bits=7 "
+        "input.dac_bits=8 adc.bits=8 adc.range=max adc.noise_lsb=0.5 tile.rows=32 " LOGNORMAL));
+    return compare_outputs(
+        "input.encoding=two_phase weight.encoding=differential weight.cell_bits=7 "
+        "input.dac_bits=8 adc.bits=8 adc.range=max adc.noise_lsb=0.5 tile.rows=32 " LOGNORMAL);
+}
+
+OHM_TEST_SLOW(mvm_mma_cuda, outputs)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    executor_set_order(2);
+    ohm_verdict verdict = outputs();
+    ck_assert_msg(verdict.pass, "%s", verdict.text);
+}
+
+/* ---- tried before use ------------------------------------------------------------------------- */
+
+static ohm_cuda_status writes_nothing(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                                      const ohm_mvm_halves *h, ohm_cuda_stream s)
+{
+    (void)y;
+    (void)x;
+    (void)h;
+    (void)s;
+    return OHM_CUDA_OK;
+}
+
+/* The first and the third input of every chunk change places. */
+static ohm_cuda_status takes_another_order(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                                           const ohm_mvm_halves *h, ohm_cuda_stream s)
+{
+    ohm_mvm_input moved = *x;
+    uint8_t *codes = parity_host((size_t)x->m * x->ldx);
+    if (parity_fetch(codes, x->x_u, (size_t)x->m * x->ldx) != OHM_CUDA_OK)
+        return OHM_CUDA_KERNEL;
+    for (int i = 0; i + 2 < x->m * x->ldx; i += 64) {
+        uint8_t first = codes[i];
+        codes[i] = codes[i + 2];
+        codes[i + 2] = first;
+    }
+    moved.x_u = parity_upload(codes, (size_t)x->m * x->ldx);
+    return ohm_mvm_mma_cuda(y, &moved, h, s);
+}
+
+static ohm_cuda_status draws_another_noise(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                                           const ohm_mvm_halves *h, ohm_cuda_stream s)
+{
+    ohm_mvm_input moved = *x;
+    moved.first_row += 16;
+    return ohm_mvm_mma_cuda(y, &moved, h, s);
+}
+
+static ohm_cuda_status refuses(const ohm_mvm_output *y, const ohm_mvm_input *x,
+                               const ohm_mvm_halves *h, ohm_cuda_stream s)
+{
+    (void)writes_nothing(y, x, h, s);
+    return ohm_cuda_fail(OHM_CUDA_ARGUMENT, "a kernel", "refuses");
+}
+
+static ohm_verdict tried(void)
+{
+    ohm_mvm_halves_call *const wrong[] = {writes_nothing, takes_another_order, draws_another_noise,
+                                          refuses};
+    const char *text = ohm_mvm_check(ohm_mvm_mma_cuda, 0, parity_stream());
+    if (text)
+        return parity_failed(text);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (!ohm_mvm_check(wrong[i], 0, parity_stream()))
+            return parity_failed("a wrong kernel was taken");
+    return parity_pass();
+}
+
+OHM_TEST_SLOW(mvm_mma_cuda, tried_before_use)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    executor_set_order(0);
+    ohm_verdict verdict = tried();
+    ck_assert_msg(verdict.pass, "%s", verdict.text);
+}
+
+OHM_PARITY_ALONE(mvm_mma_cuda, distrusted_kernels_are_not_chosen)
+{
+    fixture_mvm f;
+    device_mvm d;
+    fixture_mvm_make(&f,
+                     LOGNORMAL "weight.cell_bits=4 input.dac_bits=4 adc.bits=7 adc.range=max "
+                               "tile.rows=80",
+                     160, 40, 3);
+    device_mvm_make(&d, &f);
+    ohm_cuda_device hopper = {.major = 9, .shared_bytes = 227 * 1024};
+    const ohm_mvm_kernel expected[] = {OHM_MVM_HOPPER, OHM_MVM_MMA, OHM_MVM_HOPPER, OHM_MVM_PLAIN};
+    for (unsigned i = 0; i < 4; i++) {
+        hopper.distrusted = (i & 1) << OHM_MVM_HOPPER | (i >> 1) << OHM_MVM_MMA;
+        if (ohm_mvm_choose(&d.input, &hopper) != expected[i])
+            return parity_failed("a kernel that failed its trial was chosen, or a good one not");
+    }
+    fixture_mvm_free(&f);
     return parity_pass();
 }
 
