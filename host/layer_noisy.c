@@ -325,8 +325,7 @@ static size_t chunk_bytes(const ohm_network *network, const ohm_layer *layer, in
     size_t floats = chunk_floats(network, layer, rows),
            backward = trains(network, OHM_MODE_FULL) ? full_floats(network, layer, rows) : 0;
     floats = backward > floats ? backward : floats;
-    return floats * sizeof(float) +
-           ohm_noisy_scratch_bytes(layer->noisy, rows, use_of(network));
+    return floats * sizeof(float) + ohm_noisy_scratch_bytes(layer->noisy, rows, use_of(network));
 }
 
 /* Within the user's bound, and what grows with the rows about as large as a cache: larger chunks
@@ -362,13 +361,14 @@ ohm_status ohm_noisy_layer_plan(ohm_network *network, ohm_layer *layer)
     if (full)
         layer->backward_floats = full_floats(network, layer, layer->chunk_rows);
     int last = keeps ? layer->until : trains(network, OHM_MODE_DETACH) ? layer->pass_end : i;
-    OHM_TRY(ohm_network_buffer(network, &layer->now.state, layer->desc.name, "simulator state",
-                               ohm_noisy_state_bytes(layer->noisy, keeps ? full_use(network) : OHM_CHIP_READ),
-                               keeps ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
+    OHM_TRY(ohm_network_buffer(
+        network, &layer->now.state, layer->desc.name, "simulator state",
+        ohm_noisy_state_bytes(layer->noisy, keeps ? full_use(network) : OHM_CHIP_READ),
+        keeps ? OHM_MEMORY_SAVED : OHM_MEMORY_WORKSPACE, i, last));
     if (keeps && full_use(network) == OHM_CHIP_SAVE) {
         size_t bytes;
-        OHM_TRY(ohm_noisy_kept_bytes(layer->noisy,
-                                     ohm_conv_rows(&layer->conv, network->options.max_batch), &bytes));
+        OHM_TRY(ohm_noisy_kept_bytes(
+            layer->noisy, ohm_conv_rows(&layer->conv, network->options.max_batch), &bytes));
         OHM_TRY(ohm_network_buffer(network, &layer->now.kept, layer->desc.name, "kept reads", bytes,
                                    OHM_MEMORY_SAVED, i, last));
     }

@@ -39,12 +39,12 @@ typedef struct {      /* of one group */
     float *dref_variance;
 } partial;
 
-typedef struct {                       /* of one thread */
-    float *x, *square, *slope;         /* [BLOCK][rows]: drive, its square, d drive / d code (DAC noise) */
-    float *current, *variance;         /* [BLOCK][n]: gradients by them */
-    float *w, *cells;                  /* [rows][n]: dense tile and its read variances */
-    float *dx, *dx_variance;           /* [BLOCK][rows]: by the drive, and by its square */
-    float *noise;                      /* [BLOCK][128] */
+typedef struct {               /* of one thread */
+    float *x, *square, *slope; /* [BLOCK][rows]: drive, its square, d drive / d code (DAC noise) */
+    float *current, *variance; /* [BLOCK][n]: gradients by them */
+    float *w, *cells;          /* [rows][n]: dense tile and its read variances */
+    float *dx, *dx_variance;   /* [BLOCK][rows]: by the drive, and by its square */
+    float *noise;              /* [BLOCK][128] */
     float *ref_current, *ref_variance; /* [BLOCK][column_tiles] */
 } memory;
 
@@ -119,9 +119,13 @@ static void tabulate(job *j)
         for (int code = 0; code < 256; code++) {
             int negative = is_signed && code >> 7, magnitude = is_signed ? code & 127 : code,
                 digit = magnitude >> (plane * g->dac_bits) & g->max_digit;
-            double bent, dac = 1.0 + r->dac_inl * ohm_inl_slope((double)digit / g->max_digit) / g->max_digit;
-            ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, r->dac_level[digit], &bent);
-            double slope = plane ? 0.0 : r->dac_noise > 0.0f ? dac : dac * bent,
+            double bent,
+                dac = 1.0 + r->dac_inl * ohm_inl_slope((double)digit / g->max_digit) / g->max_digit;
+            ohm_cell_drive(r->iv, r->iv_coefficient, r->v_read, g->max_digit, r->dac_level[digit],
+                           &bent);
+            double slope = plane                 ? 0.0
+                           : r->dac_noise > 0.0f ? dac
+                                                 : dac * bent,
                    sign = negative ? -1.0 : 1.0;
             if (g->drive == OHM_DRIVE_TWO_PHASE) { /* a magnitude, in one phase of the two */
                 slope *= negative == phase ? sign : 0.0;
@@ -221,9 +225,9 @@ static void chain_references(const job *j, const memory *s, const place *at, int
     const float *dsums = j->d->dsums + (size_t)(at->first + i) * j->d->ldd,
                 *slope = f->slope ? (const float *)row + ohm_mvm_slope_at(f, read) + g->n : NULL,
                 *spread = f->spread ? (const float *)row + ohm_mvm_spread_at(f, read) + g->n : NULL;
-    const uint16_t *bits = f->bits ? (const uint16_t *)row + ohm_mvm_bits_at(f, read) +
-                                         ohm_packed_columns(g) / 16
-                                   : NULL;
+    const uint16_t *bits =
+        f->bits ? (const uint16_t *)row + ohm_mvm_bits_at(f, read) + ohm_packed_columns(g) / 16
+                : NULL;
     for (int ct = 0; ct < g->column_tiles; ct++) {
         int from = ct * g->tile_columns,
             to = from + g->tile_columns < g->n ? from + g->tile_columns : g->n;
@@ -232,9 +236,11 @@ static void chain_references(const job *j, const memory *s, const place *at, int
             sum -= g->digital ? read_weight(g, at) * dsums[n] : s->current[(size_t)i * g->n + n];
         int inside = spread && !slope ? fabsf(spread[ct]) <= FLT_MAX : bits ? bits[ct] : 1;
         float d = inside ? (float)sum : 0.0f;
-        s->ref_variance[(size_t)i * g->column_tiles + ct] = spread && inside ? d * spread[ct] : 0.0f;
-        s->ref_current[(size_t)i * g->column_tiles + ct] =
-            !g->digital ? 0.0f : slope ? d * slope[ct] : d;
+        s->ref_variance[(size_t)i * g->column_tiles + ct] =
+            spread && inside ? d * spread[ct] : 0.0f;
+        s->ref_current[(size_t)i * g->column_tiles + ct] = !g->digital ? 0.0f
+                                                           : slope     ? d * slope[ct]
+                                                                       : d;
     }
 }
 
@@ -245,11 +251,11 @@ static void chain_block(const job *j, const memory *s, const place *at)
     int read = ohm_mvm_kept_read(g, at->phase, at->plane, at->slice, at->array, at->tile);
     for (int i = 0; i < at->count; i++) {
         size_t m = (size_t)(at->first + i);
-        const char *row = j->factors.row_bytes
-                              ? (const char *)j->d->factors + m * j->factors.row_bytes
-                              : NULL;
+        const char *row =
+            j->factors.row_bytes ? (const char *)j->d->factors + m * j->factors.row_bytes : NULL;
         j->kernels->chain(s->current + (size_t)i * g->n, s->variance + (size_t)i * g->n,
-                          j->d->dsums + m * j->d->ldd, read_weight(g, at), g, &j->factors, row, read);
+                          j->d->dsums + m * j->d->ldd, read_weight(g, at), g, &j->factors, row,
+                          read);
         if (!g->differential)
             chain_references(j, s, at, i, row, read);
     }
@@ -311,8 +317,9 @@ static void put_dx(const job *j, const memory *s, const place *at, int add)
             dx.common =
                 (float)(g->pedestal * (sum_of(s->current + of, g->n) + sum_of(ref, references)));
         if (r->read_constant > 0.0f)
-            dx.spread = 2.0f * r->read_constant *
-                        (float)(cells * sum_of(s->variance + of, g->n) + sum_of(ref_variance, references));
+            dx.spread =
+                2.0f * r->read_constant *
+                (float)(cells * sum_of(s->variance + of, g->n) + sum_of(ref_variance, references));
         j->kernels->dx(j->d->dx + row * (size_t)j->d->lddx + at->begin, &dx);
     }
 }
@@ -354,8 +361,8 @@ static void array_backward(const job *j, const memory *s, place at, const partia
     const ohm_geometry *g = j->g;
     int m = j->d->m, from = (int)((int64_t)m * group / groups),
         to = (int)((int64_t)m * (group + 1) / groups), planes = at.slice == 0 ? g->planes : 1;
-    size_t array = ((size_t)at.slice * ohm_arrays(g) + at.array) * (size_t)g->k *
-                   ohm_packed_columns(g);
+    size_t array =
+        ((size_t)at.slice * ohm_arrays(g) + at.array) * (size_t)g->k * ohm_packed_columns(g);
     if (j->d->dx) {
         unpack(s->w, j->w->w + array, g, &at);
         if (j->r->read_cells)

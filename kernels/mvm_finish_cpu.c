@@ -29,10 +29,19 @@ static int tile_rows(const ohm_programming *p, int used)
     return p->ir_gradient == OHM_WIRES_EXACT ? p->physical_rows : used;
 }
 
+/* And columns: where word lines lose nothing, each column is on its own, and unused ones need not be seen. */
+static int tile_width(const ohm_geometry *g, const ohm_programming *p)
+{
+    int outputs = g->tile_columns < g->n ? g->tile_columns : g->n,
+        used = outputs * (p->interleaved ? 2 : 1) + !g->differential;
+    int apart = p->wires.word_line == 0.0 && p->wires.driver == 0.0;
+    return p->ir_gradient == OHM_WIRES_CLOSED && apart ? used : p->physical_columns;
+}
+
 static size_t carve_tile(tile_memory *t, const ohm_geometry *g, const ohm_programming *p,
                          char *base)
 {
-    size_t columns = (size_t)p->physical_columns, used = 0,
+    size_t columns = (size_t)tile_width(g, p), used = 0,
            cells = p->ir ? (size_t)tile_rows(p, ohm_tile_rows_most(g)) * columns : 0;
     int exact = p->ir_gradient == OHM_WIRES_EXACT;
     ohm_crosspoint tile = physical_tile(p);
@@ -65,11 +74,11 @@ size_t ohm_mvm_finish_scratch_bytes(const ohm_geometry *g, const ohm_programming
 }
 
 /* dg += what dg_eff means for the cells before the wires, `used` rows of them driven. */
-static ohm_solve_status wires_adjoint(tile_memory *t, const ohm_programming *p, int used)
+static ohm_solve_status wires_adjoint(tile_memory *t, const ohm_programming *p, int used, int width)
 {
     if (p->ir_gradient == OHM_WIRES_CLOSED) {
-        ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, used, p->physical_columns,
-                                  p->physical_rows - used, &p->wires, t->scratch);
+        ohm_irdrop_closed_adjoint(t->dg, t->dg_eff, t->g, used, width, p->physical_rows - used,
+                                  &p->wires, t->scratch);
         return OHM_SOLVE_OK;
     }
     ohm_crosspoint tile = physical_tile(p);
@@ -80,8 +89,7 @@ static ohm_solve_status wires_adjoint(tile_memory *t, const ohm_programming *p, 
         dg_eff[i] = (float)t->dg_eff[i];
         dg[i] = 0.0f;
     }
-    ohm_solve_status status =
-        ohm_irdrop_exact_adjoint_f32(dg, dg_eff, g, &tile, t->solver, NULL);
+    ohm_solve_status status = ohm_irdrop_exact_adjoint_f32(dg, dg_eff, g, &tile, t->solver, NULL);
     for (size_t i = 0; i < cells; i++)
         t->dg[i] += dg[i];
     return status;
@@ -93,7 +101,7 @@ static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, cons
                                       int ct, int sign)
 {
     int begin = ohm_tile_begin(g, tile), rows = ohm_tile_begin(g, tile + 1) - begin,
-        width = p->physical_columns;
+        width = tile_width(g, p);
     int first = ct * g->tile_columns,
         end = first + g->tile_columns < g->n ? first + g->tile_columns : g->n;
     int signs = p->interleaved ? 2 : 1;
@@ -116,7 +124,7 @@ static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, cons
                     t->g[node] = c->g[cell];
                     t->dg_eff[node] = c->dg[cell];
                     t->dg[node] = ohm_variance_chain(read, c->g[cell], c->g_eff[cell],
-                                                 c->dvariance[cell], &t->dg_eff[node]);
+                                                     c->dvariance[cell], &t->dg_eff[node]);
                 }
         for (int r = 0; r < rows && !g->differential && !store; r++) {
             size_t node = (size_t)r * width + width - 1,
@@ -124,10 +132,10 @@ static ohm_solve_status through_wires(tile_memory *t, ohm_cell_gradient *c, cons
             t->g[node] = c->g_ref[cell];
             t->dg_eff[node] = c->dref[cell];
             ohm_variance_chain(read, c->g_ref[cell], c->g_ref_eff[cell], c->dref_variance[cell],
-                           &t->dg_eff[node]);
+                               &t->dg_eff[node]);
         }
         if (!store)
-            status = wires_adjoint(t, p, rows);
+            status = wires_adjoint(t, p, rows, width);
     }
     return status;
 }

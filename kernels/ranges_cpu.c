@@ -208,7 +208,8 @@ void ohm_scale_gradients_cpu(float *dx_range, float *dcolumn_scale, const float 
         }
         if (dcolumn_scale)
             dcolumn_scale[c] += (float)(of_column * scales->w_scale[c]);
-        total += of_x * scales->w_scale[c] * (scales->column_scale ? scales->column_scale[c] : 1.0f);
+        total +=
+            of_x * scales->w_scale[c] * (scales->column_scale ? scales->column_scale[c] : 1.0f);
     }
     if (dx_range)
         *dx_range += (float)(total / scales->codes);
@@ -252,7 +253,8 @@ void ohm_drive_backward_cpu(float *dx, size_t lddx, float *dx_range, const float
 {
 #pragma omp parallel for schedule(static) if (m * k >= SERIAL)
     for (size_t i = 0; i < m; i++) {
-        float scale = scales->x_scale[scales->x_scale_rows ? i : 0], *to = dx ? dx + i * lddx : NULL;
+        float scale = scales->x_scale[scales->x_scale_rows ? i : 0],
+              *to = dx ? dx + i * lddx : NULL;
         const float *from = dcodes + i * ldd, *at = x ? x + i * ldx : NULL;
         if (dx_range)
             partial[i] = drive_and_range(to, from, at, k, scale, scales->codes);

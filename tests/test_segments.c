@@ -240,8 +240,9 @@ OHM_TEST(segments, workspaces_stay_within_their_bound)
 {
     static const char *const none[] = {NULL};
     static lab l;
-    for (int mode = 0; mode < OHM_MODES; mode++) {
-        describe(&l, OHM_NET_RESNET20, mode, none);
+    for (int variant = 0; variant < OHM_VARIANTS; variant++) {
+        describe(&l, OHM_NET_RESNET20, OHM_MODE_NOGRAD, none);
+        ohm_variant_set(&l.config, variant);
         const ohm_network_options options = {.max_batch = 64, .training = 1};
         l.config.train.workspace_mib = 4;
         OHM_OK_OR_FAIL(ohm_network_create(&l.network, &l.architecture, &l.config, &options));
@@ -253,9 +254,9 @@ OHM_TEST(segments, workspaces_stay_within_their_bound)
                            sizeof(float);
             if (!ohm_layer_is_matrix(layer->desc.kind))
                 continue;
-            if (layer->noisy && mode != OHM_MODE_BASELINE)
+            if (layer->noisy && l.config.train.mode != OHM_MODE_BASELINE)
                 bytes += ohm_noisy_layer_scratch_bytes(l.network, layer);
-            ck_assert_msg(bytes <= 4 << 20, "mode %s, %s: %zu bytes", ohm_mode_name(mode),
+            ck_assert_msg(bytes <= 4 << 20, "mode %s, %s: %zu bytes", ohm_variant_name(variant),
                           layer->desc.name, bytes);
         }
         ohm_network_destroy(l.network);
