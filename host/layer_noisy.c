@@ -7,7 +7,9 @@
 enum {
     ROW_STEP = 16, /* fast normals come in aligned groups of 16 rows */
     MOST_ROWS = 8192,
-    CHUNK_BYTES = 8 << 20
+    CHUNK_BYTES = 8 << 20,
+    DEVICE_ROWS = 1 << 16, /* enough blocks for a device, also where a layer is narrow */
+    DEVICE_CHUNK_BYTES = 64 << 20
 };
 
 typedef struct {
@@ -329,18 +331,20 @@ static size_t chunk_bytes(const ohm_network *network, const ohm_layer *layer, in
 }
 
 /* Within the user's bound, and what grows with the rows about as large as a cache: larger chunks
- * would only raise the peak. */
+ * would only raise the peak. A device is kept busy by larger ones. */
 static int fits(const ohm_network *network, const ohm_layer *layer, int rows)
 {
     size_t bytes = chunk_bytes(network, layer, rows);
     size_t grown = bytes - chunk_bytes(network, layer, ROW_STEP);
-    return bytes <= (size_t)network->config.train.workspace_mib << 20 && grown <= CHUNK_BYTES;
+    return bytes <= (size_t)network->config.train.workspace_mib << 20 &&
+           grown <= (network->backend->open ? DEVICE_CHUNK_BYTES : CHUNK_BYTES);
 }
 
 static int rows_within(const ohm_network *network, const ohm_layer *layer)
 {
     size_t all = ohm_conv_rows(&layer->conv, network->options.max_batch);
-    int rows = all < MOST_ROWS ? ((int)all + ROW_STEP - 1) / ROW_STEP * ROW_STEP : MOST_ROWS;
+    const size_t most = network->backend->open ? DEVICE_ROWS : MOST_ROWS;
+    int rows = (int)(all < most ? (all + ROW_STEP - 1) / ROW_STEP * ROW_STEP : most);
     while (rows > ROW_STEP && !fits(network, layer, rows))
         rows = (rows / 2 + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
     return rows;

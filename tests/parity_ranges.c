@@ -36,11 +36,12 @@ static ohm_verdict same_floats(const float *dev, const float *expected, size_t n
     return ohm_compare_bits(got, expected, n);
 }
 
+/* The CPU adds some hundred numbers of up to 2 in float, the device in double: seen 5.4e-6 apart. */
 static ohm_verdict close_floats(const float *dev, const float *expected, size_t n)
 {
     float *got = parity_host(n * sizeof *got + 1);
     PARITY_TRY(parity_fetch(got, dev, n * sizeof *got));
-    return ohm_compare_close(got, expected, n, 1e-6, 1e-5);
+    return ohm_compare_close(got, expected, n, 2e-5, 1e-5);
 }
 
 static uint32_t fault_at(const uint32_t *dev)
@@ -295,7 +296,7 @@ OHM_PARITY(ranges_cuda, lsb_over_batches)
 
 /* ---- outputs and mode full ----------------------------------------------------------------- */
 
-enum { M = 531, N = 13, K = 29, LDY = N + 2, LDX = K + 3 };
+enum { M = 261, N = 13, K = 29, LDY = N + 2, LDX = K + 3 };
 
 /* Scales of both sides: device pointers in *dev. */
 static ohm_scales scales_of(ohm_scales *dev, int x_rows, int columns)

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "host/checkpoint.h"
-#include "host/evaluate.h"
+#include "host/cli/cli.h"
+#include "host/npy.h"
 #include "tests/compare.h"
 #include "tests/executor/executor.h"
+#include "tests/fixture_chip.h"
 #include "tests/fixture_device.h"
 
 /* One read per tile of a chip with programming, read and ADC noise, whose ranges follow the data. */
@@ -30,41 +32,32 @@ static device_model *mlp(const char *device, const char *const *set, int checked
 /* ---- both devices -------------------------------------------------------------------------- */
 
 /* From the same weights, by the same draws. The devices' products have other orders, and where a current
- * lies on a threshold of the ADC the codes differ by one: `first` holds for the first loss, `later` for
- * those that follow. */
-static void train_both(const char *const *set, int steps, double first, double later)
+ * lies on a threshold of the ADC the codes differ by one. The band: the first loss agrees to 1e-4, each
+ * later one to 5 %, and all together to 1 % on average. */
+static void train_both(const char *const *set, int steps)
 {
     device_model *cpu = lenet("cpu", set, 0), *cuda = lenet("cuda", set, 0);
-    double worst = 0.0;
+    double sum = 0.0;
     ck_assert_str_eq(ohm_network_device(cuda->network), "cuda");
     for (int i = 0; i < steps; i++) {
         double loss[2];
         int correct[2];
         OHM_OK_OR_FAIL(device_step(cpu, i, &loss[0], &correct[0]));
         OHM_OK_OR_FAIL(device_step(cuda, i, &loss[1], &correct[1]));
-        const double apart = fabs(loss[0] - loss[1]);
-        worst = fmax(worst, apart / loss[0]);
-        ck_assert_msg(apart <= (i ? later : first) * loss[0],
+        const double apart = fabs(loss[0] - loss[1]) / loss[0];
+        sum += apart;
+        ck_assert_msg(apart <= (i ? 5e-2 : 1e-4),
                       "step %d: loss %.9g on the CPU, %.9g on the device", i, loss[0], loss[1]);
     }
-    if (getenv("OHM_PRINT"))
-        printf("worst %g of %d steps\n", worst, steps);
+    ck_assert_msg(sum <= 1e-2 * steps, "losses are %g apart on average", sum / steps);
     device_drop(cpu);
     device_drop(cuda);
 }
 
-OHM_TEST(noisy_cuda, lenet_trains_as_on_the_cpu)
-{
-    static const char *const set[] = {CHIP, MOVING_RANGES, NULL};
-    OHM_NEEDS_DEVICE();
-    train_both(set, 3, 1e-4, 1e-2);
-}
-
-OHM_TEST_SLOW(noisy_cuda, a_detached_lenet_trains_as_on_the_cpu)
-{
-    static const char *const set[] = {CHIP,
+static const char *const running[] = {CHIP, MOVING_RANGES, NULL};
+static const char *const learned[] = {CHIP,
                                       "train.mode=detach",
-                                      "train.micro_batch=2",
+                                      "train.batch=2",
                                       "train.clip_norm=0.5",
                                       "hardware.input.encoding=offset",
                                       "hardware.weight.encoding=offset",
@@ -72,8 +65,59 @@ OHM_TEST_SLOW(noisy_cuda, a_detached_lenet_trains_as_on_the_cpu)
                                       "hardware.output.per_column_scale=true",
                                       "hardware.adc.range=calibrated:99.5",
                                       NULL};
+
+OHM_TEST(noisy_cuda, lenet_begins_as_on_the_cpu)
+{
     OHM_NEEDS_DEVICE();
-    train_both(set, 3, 1e-4, 1e-2);
+    train_both(running, 2);
+}
+
+/* Straight-through with differential weights and ranges that run along. */
+OHM_TEST_SLOW(noisy_cuda, lenet_trains_50_steps_as_on_the_cpu)
+{
+    OHM_NEEDS_DEVICE();
+    train_both(running, 50);
+}
+
+/* Detached, with offset weights, learned ranges of x and of the columns, and a range of the ADC that is
+ * taken from the first step. */
+OHM_TEST_SLOW(noisy_cuda, a_detached_lenet_trains_50_steps_as_on_the_cpu)
+{
+    OHM_NEEDS_DEVICE();
+    train_both(learned, 50);
+}
+
+/* What else a layer asks of its ranges. */
+OHM_TEST_SLOW(noisy_cuda, every_kind_of_range_begins_as_on_the_cpu)
+{
+    static const char *const rows[] = {CHIP,
+                                       "hardware.quantise.x_granularity=row",
+                                       "hardware.quantise.x_range=percentile:99",
+                                       "hardware.quantise.w_granularity=channel",
+                                       "hardware.quantise.w_range=percentile:99.5",
+                                       "hardware.adc.granularity=column",
+                                       "hardware.adc.range=data",
+                                       NULL},
+                             *const biases[] = {CHIP,
+                                                "hardware.bias=rows",
+                                                "hardware.quantise.x_range=percentile:99.9",
+                                                "hardware.quantise.w_range=percentile:99.9",
+                                                "hardware.adc.range=granular",
+                                                NULL},
+                             *const wired[] = {CHIP,
+                                               "hardware.quantise.x_range=4",
+                                               "hardware.quantise.w_range=0.5",
+                                               "hardware.ir_drop.model=exact",
+                                               "hardware.ir_drop.r_wordline_ohm=1",
+                                               "hardware.ir_drop.r_bitline_ohm=1",
+                                               "hardware.tile.rows=64",
+                                               "hardware.tile.cols=64",
+                                               "hardware.adc.range=max",
+                                               NULL};
+    OHM_NEEDS_DEVICE();
+    train_both(rows, 2);
+    train_both(biases, 2);
+    train_both(wired, 2);
 }
 
 /* ---- recorded steps ------------------------------------------------------------------------ */
@@ -192,30 +236,90 @@ OHM_TEST_SLOW(noisy_cuda, chips_and_times_are_those_of_the_cpu)
     }
 }
 
+/* ohmgrad mvm, one layer and its ranges, on both. */
+OHM_TEST_SLOW(noisy_cuda, one_layer_is_that_of_the_cpu)
+{
+    enum { M = 300, K = 40, N = 9 }; /* more than one call's rows */
+    static float x[M * K], w[N * K], bias[N] = {1, -2, 3};
+    char path[5][512];
+    static const char *const name[5] = {"x", "w", "b", "cpu", "cuda"};
+    static const char *const sets[] = {"adc.range=calibrated:99", "quantise.x_range=learned",
+                                       "bias=rows"};
+    OHM_NEEDS_DEVICE();
+    for (int i = 0; i < 5; i++)
+        snprintf(path[i], sizeof path[i], "%s/%s.npy", ohm_test_tmpdir(), name[i]);
+    fixture_reals(x, M * K, 1);
+    fixture_reals(w, N * K, 2);
+    OHM_OK_OR_FAIL(ohm_npy_write(path[0], x, 2, (const int64_t[]){M, K}));
+    OHM_OK_OR_FAIL(ohm_npy_write(path[1], w, 2, (const int64_t[]){N, K}));
+    OHM_OK_OR_FAIL(ohm_npy_write(path[2], bias, 1, (const int64_t[]){N}));
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        ohm_npy y[2];
+        for (int device = 0; device < 2; device++) {
+            const char *const words[] = {"mvm",
+                                         "--hardware",
+                                         "rasch2023",
+                                         "--x",
+                                         path[0],
+                                         "--w",
+                                         path[1],
+                                         "--bias",
+                                         path[2],
+                                         "--out",
+                                         path[3 + device],
+                                         "--device",
+                                         name[3 + device],
+                                         "--set",
+                                         sets[i]};
+            char *argv[sizeof words / sizeof *words + 1] = {0};
+            for (size_t j = 0; j < sizeof words / sizeof *words; j++)
+                argv[j] = strdup(words[j]);
+            OHM_OK_OR_FAIL(ohm_cmd_mvm(sizeof words / sizeof *words, argv));
+            OHM_OK_OR_FAIL(ohm_npy_read(&y[device], path[3 + device]));
+            for (size_t j = 0; argv[j]; j++)
+                free(argv[j]);
+        }
+        OHM_ASSERT(ohm_compare_close(y[1].value, y[0].value, M * N, 2e-2, 1e-3));
+        ohm_npy_free(&y[0]);
+        ohm_npy_free(&y[1]);
+    }
+}
+
 /* ---- checkpoints --------------------------------------------------------------------------- */
 
-OHM_TEST(noisy_cuda, checkpoints_with_ranges_pass_between_devices)
+/* Two steps of `a`, a checkpoint, and a step of each. */
+static void hand_over(const char *const *set, int to_device)
 {
-    static const char *const set[] = {CHIP, MOVING_RANGES, "network.width=20", NULL};
     static const char *const names[2] = {"cpu", "cuda"};
     char path[256];
-    OHM_NEEDS_DEVICE();
+    device_model *a = mlp(names[!to_device], set, 0), *b = mlp(names[to_device], set, 0);
+    ohm_train_state state = {.step = 2, .evaluated = -1, .best_accuracy = -1}, loaded;
+    double loss[2];
+    int correct;
     snprintf(path, sizeof path, "%s/chip.safetensors", ohm_test_tmpdir());
-    for (int from = 0; from < 2; from++) {
-        device_model *a = mlp(names[from], set, 0), *b = mlp(names[!from], set, 0);
-        ohm_train_state state = {.step = 3, .evaluated = -1, .best_accuracy = -1}, loaded;
-        double loss[2];
-        int correct;
-        for (int i = 0; i < 3; i++)
-            OHM_OK_OR_FAIL(device_step(a, i, &loss[0], &correct));
-        OHM_OK_OR_FAIL(ohm_checkpoint_save(path, a->network, &a->config, &state));
-        OHM_OK_OR_FAIL(ohm_checkpoint_load(path, b->network, &loaded));
-        device_compare(a, b, 0.0);
-        OHM_OK_OR_FAIL(device_step(a, 3, &loss[0], &correct));
-        OHM_OK_OR_FAIL(device_step(b, 3, &loss[1], &correct));
-        ck_assert_msg(fabs(loss[0] - loss[1]) <= 1e-3 * loss[0], "%.9g, %.9g", loss[0], loss[1]);
-        device_drop(a);
-        device_drop(b);
+    for (int i = 0; i < 2; i++)
+        OHM_OK_OR_FAIL(device_step(a, i, &loss[0], &correct));
+    OHM_OK_OR_FAIL(ohm_checkpoint_save(path, a->network, &a->config, &state));
+    OHM_OK_OR_FAIL(ohm_checkpoint_load(path, b->network, &loaded));
+    device_compare(a, b, 0.0);
+    OHM_OK_OR_FAIL(device_step(a, 2, &loss[0], &correct));
+    OHM_OK_OR_FAIL(device_step(b, 2, &loss[1], &correct));
+    ck_assert_msg(fabs(loss[0] - loss[1]) <= 1e-3 * loss[0], "%.9g, %.9g", loss[0], loss[1]);
+    device_compare(a, b, 1e-2);
+    device_drop(a);
+    device_drop(b);
+}
+
+/* Calibrated ranges stay as they were loaded: nothing is measured again. */
+OHM_TEST(noisy_cuda, checkpoints_with_ranges_pass_between_devices)
+{
+    static const char *const moving[] = {CHIP, MOVING_RANGES, "network.width=20", NULL},
+                             *const calibrated[] = {CHIP, "hardware.adc.range=calibrated",
+                                                    "network.width=20", NULL};
+    OHM_NEEDS_DEVICE();
+    for (int to_device = 0; to_device < 2; to_device++) {
+        hand_over(moving, to_device);
+        hand_over(calibrated, to_device);
     }
 }
 
