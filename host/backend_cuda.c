@@ -165,12 +165,11 @@ static ohm_status check_config(const ohm_config *config)
     if (!config->hardware_enabled)
         return OHM_OK;
     OHM_TRY(ohm_chip_create(&chip, &ohm_backend_cuda, &config->hardware, 1, 1, 0));
-    int differentiates = ohm_chip_simulator(chip)->backward != NULL;
     ohm_chip_destroy(chip);
-    if (config->train.mode != OHM_MODE_FULL || differentiates)
-        return OHM_OK;
-    return OHM_FAIL(OHM_ERR_UNSUPPORTED, "train.mode full runs on the CPU alone so far; use nograd "
-                                         "or detach, or set device: cpu");
+    if (config->train.mode == OHM_MODE_FULL && config->train.full == OHM_FULL_SAVE)
+        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "key 'train.full': save runs on the CPU alone so far; "
+                                             "set recompute, or device: cpu");
+    return OHM_OK;
 }
 
 static void close_device(ohm_device *device)

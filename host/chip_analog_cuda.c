@@ -7,15 +7,20 @@
  *   program       1; wires 3 to 5 more, for each 64 MiB of tiles; halves 1 or 2; static ADC errors 1
  *   compensation  twice program but for halves and errors, and 4
  *   correction    calibrated 3 with the first read; nominal 2
- *   infer         1 for each chunk of rows, rescaled; ranges 1, and 2 for the correction's own */
+ *   infer         1 for each chunk of rows, rescaled; ranges 1, and 2 for the correction's own
+ *   backward      4 or 5 for each chunk of rows; with the last one as many of the correction's, and 3 to 10 from
+ *                 conductances to weights, those of wires for each 64 MiB of tiles. Programming for it 6 more */
 #include <stdlib.h>
 
 #include "host/backend_cuda.h"
 #include "host/chip_analog.h"
 #include "host/chip_analog_common.h"
+#include "kernels/activation.h"
 #include "kernels/calibrate_cuda.h"
 #include "kernels/irdrop_closed_cuda.h"
 #include "kernels/irdrop_exact_cuda.h"
+#include "kernels/layers_cuda.h"
+#include "kernels/mvm_backward_cuda.h"
 #include "kernels/mvm_halves_cuda.h"
 
 typedef struct {
@@ -97,6 +102,8 @@ typedef struct {
     double *sums[2]; /* [16][n] */
     uint8_t *zero;   /* [k] */
     double *partial;
+    double *column_sums; /* mode full: of the sums' gradients */
+    void *backward;      /* of a read's derivative, and of what follows it */
 } scratch_arrays;
 
 static ohm_crosspoint physical_tile(const ohm_programming *p)
@@ -105,7 +112,14 @@ static ohm_crosspoint physical_tile(const ohm_programming *p)
         .rows = p->physical_rows, .columns = p->physical_columns, .wires = p->wires};
 }
 
-static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p, char *base)
+static size_t most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* max_rows: of the backward pass; 0 leaves its part out. */
+static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p, int max_rows,
+                    char *base)
 {
     const ohm_geometry *g = &a->g;
     const ohm_hardware *hw = a->shape.hardware;
@@ -114,13 +128,22 @@ static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p
     const int compensates = hw->retention.compensation != OHM_COMPENSATION_NONE,
               corrects = g->drive == OHM_DRIVE_OFFSET, exact = p->ir == OHM_WIRES_EXACT,
               closed = p->ir == OHM_WIRES_CLOSED;
-    size_t used = 0, later = 0, k = (size_t)g->k, n = (size_t)g->n,
+    size_t used = 0, later = 0, back = 0, k = (size_t)g->k, n = (size_t)g->n,
            tiles = p->ir ? ohm_physical_tiles(g, p, &some) : 0,
            sums = compensates ? OHM_ANALOG_ROWS * n : 0;
     /* the correction is read when programming is over */
     s->zero = ohm_analog_take(base, &later, corrects ? k : 0, 1);
+    back = later; /* whose derivative drives the chip with the same codes */
     s->partial = ohm_analog_take(
         base, &later, corrects ? ohm_mvm_mean_doubles(g, OHM_ANALOG_ROWS) : 0, sizeof *s->partial);
+    if (max_rows > 0) {
+        const int rows = max_rows > OHM_ANALOG_ROWS ? max_rows : OHM_ANALOG_ROWS;
+        s->column_sums = ohm_analog_take(
+            base, &back, corrects ? ohm_column_partials((size_t)max_rows, n) : 0, sizeof(double));
+        s->backward = ohm_analog_take(
+            base, &back,
+            most(ohm_mvm_backward_cuda_bytes(g, rows), ohm_mvm_finish_cuda_bytes(g, p)), 1);
+    }
     s->codes = ohm_analog_take(base, &used, compensates ? OHM_ANALOG_ROWS * k : 0, 1);
     for (int i = 0; i < 2; i++)
         s->sums[i] = ohm_analog_take(base, &used, sums, sizeof *s->sums[i]);
@@ -131,7 +154,7 @@ static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p
     s->status = ohm_analog_take(base, &used, exact ? tiles : 0, sizeof(int));
     s->solver =
         ohm_analog_take(base, &used, exact ? ohm_irdrop_exact_cuda_bytes(&tile, (int)tiles) : 0, 1);
-    return used > later ? used : later;
+    return most(back, most(used, later));
 }
 
 static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
@@ -140,10 +163,8 @@ static size_t scratch_bytes(const void *self, int max_rows, int want_gradient)
     const ohm_chip_moment any = {0};
     ohm_programming p;
     scratch_arrays s;
-    (void)max_rows;
-    (void)want_gradient;
     ohm_device_programming(&p, &a->g, &a->shape, &any);
-    return carve(&s, a, &p, NULL) + OHM_ANALOG_ALIGN;
+    return carve(&s, a, &p, want_gradient ? max_rows : 0, NULL) + OHM_ANALOG_ALIGN;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -289,12 +310,18 @@ static ohm_cuda_status queue_program(analog *a, const ohm_program_args *args, co
     const ohm_hardware *hw = a->shape.hardware;
     ohm_column_error errors[OHM_ANALOG_ERRORS];
     scratch_arrays s;
-    carve(&s, a, &a->programming, ohm_analog_aligned(args->scratch));
+    carve(&s, a, &a->programming, 0, ohm_analog_aligned(args->scratch));
     TRY(program_and_compensate(a, args, w, &s));
     TRY(pack(a, args, w, about));
     const int count = ohm_analog_errors(errors, &a->at, &a->g, hw);
     if (count)
         TRY(ohm_column_errors_cuda(errors, count, &a->programming.per_chip, w->stream));
+    if (args->want_gradient) {
+        TRY(ohm_mvm_negative_cuda(a->at.negative, &a->g, args->w_split, w->stream));
+        TRY(ohm_mvm_clear_gradient_cuda(&a->at.gradient, &a->g, w->stream));
+        TRY(ohm_cuda_fill(a->at.dsum_total, 0, (size_t)a->g.n * sizeof *a->at.dsum_total,
+                          w->stream));
+    }
     if (ohm_analog_set_correction(&a->read, hw, a->at.correction))
         TRY(ohm_calibration_nominal_cuda(a->at.correction, &a->g, args->w_split, hw->quantise.bits,
                                          a->shape.weight_bits, w->stream));
@@ -353,7 +380,7 @@ static ohm_cuda_status queue_infer(analog *a, const ohm_infer_args *args, const 
     const ohm_chip_rescale *y = args->rescale;
     const ohm_mvm_input x = rows_of(a, &a->read, w, args->x_u, args->ldx, args->m, args->first_row);
     scratch_arrays s;
-    carve(&s, a, &a->programming, ohm_analog_aligned(args->scratch));
+    carve(&s, a, &a->programming, 0, ohm_analog_aligned(args->scratch));
     if (args->range) {
         TRY(measure(a, args, &x, w));
         if (!a->read.correction_read || args->histogram)
@@ -388,6 +415,69 @@ static ohm_status infer(void *self, const ohm_infer_args *args)
     return OHM_OK;
 }
 
+/* ---- Mode full ------------------------------------------------------------------------------- */
+
+/* What the encoding correction has to do with the weights: dsums are those of the sums it was taken from. */
+static ohm_cuda_status correction_backward(analog *a, const ohm_backward_args *args, const work *w,
+                                           const scratch_arrays *s)
+{
+    const ohm_hardware *hw = a->shape.hardware;
+    if (a->g.drive != OHM_DRIVE_OFFSET)
+        return OHM_CUDA_OK;
+    if (!a->read.correction_read)
+        return ohm_mvm_nominal_gradient_cuda(args->dw, a->at.dsum_total, &a->g, hw->quantise.bits,
+                                             w->stream);
+    ohm_read r =
+        ohm_analog_calibration_read(&a->shape, &a->g, &a->moment, &a->read, OHM_FOR_CALIBRATION);
+    r.alpha = a->read.alpha;
+    const ohm_mvm_input x = rows_of(a, &r, w, s->zero, 0, OHM_ANALOG_ROWS, 0);
+    const ohm_mvm_backward_output d = {.dsums = a->at.dsum_total,
+                                       .scale = -1.0f / OHM_ANALOG_ROWS,
+                                       .cells = &a->at.gradient,
+                                       .johnson_scale = a->johnson,
+                                       .scratch = s->backward};
+    TRY(zero_codes(a, s, w));
+    return ohm_mvm_backward_cuda(&d, &x, w->stream);
+}
+
+static ohm_cuda_status queue_backward(analog *a, const ohm_backward_args *args, const work *w)
+{
+    const ohm_mvm_input x = rows_of(a, &a->read, w, args->x_u, args->ldx, args->m, args->first_row);
+    scratch_arrays s;
+    carve(&s, a, &a->programming, args->m, ohm_analog_aligned(args->scratch));
+    const ohm_mvm_backward_output d = {.dsums = args->dsums,
+                                       .ldd = args->ldd,
+                                       .scale = 1.0f,
+                                       .dx = args->dx,
+                                       .lddx = args->lddx,
+                                       .cells = &a->at.gradient,
+                                       .johnson_scale = a->johnson,
+                                       .scratch = s.backward};
+    if (a->g.drive == OHM_DRIVE_OFFSET)
+        TRY(ohm_sum_columns_cuda(a->at.dsum_total, args->dsums, (size_t)args->m, (size_t)a->g.n,
+                                 s.column_sums, w->stream));
+    TRY(ohm_mvm_backward_cuda(&d, &x, w->stream));
+    if (!args->last)
+        return OHM_CUDA_OK;
+    TRY(correction_backward(a, args, w, &s));
+    return ohm_mvm_finish_gradient_cuda(args->dw, &a->at.gradient, a->at.negative, &a->g,
+                                        &a->programming, &a->law, w->fault, OHM_FAULT_WIRES,
+                                        s.backward, w->stream);
+}
+
+static ohm_status backward(void *self, const ohm_backward_args *args)
+{
+    analog *a = self;
+    OHM_TRY(ohm_backend_cuda_status(args->queue->device));
+    if (a->g.drive == OHM_DRIVE_OFFSET && args->ldd != a->g.n)
+        return OHM_FAIL(OHM_ERR_ARGUMENT,
+                        "chip of layer %u: gradients of sums in rows of %d, not %d", a->shape.layer,
+                        args->ldd, a->g.n);
+    const work w = work_of(args->queue);
+    ohm_backend_cuda_note(args->queue->device, queue_backward(a, args, &w));
+    return OHM_OK;
+}
+
 const ohm_simulator ohm_simulator_analog_cuda = {
     .abi = OHM_SIMULATOR_ABI,
     .name = "analog",
@@ -397,6 +487,7 @@ const ohm_simulator ohm_simulator_analog_cuda = {
     .scratch_bytes = scratch_bytes,
     .program = program,
     .infer = infer,
+    .backward = backward,
     .measures_range = 1,
     .rescales = 1,
 };

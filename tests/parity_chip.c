@@ -25,6 +25,7 @@ typedef struct {
     uint32_t *step, *fault;
     ohm_chip_queue queue;
     ohm_chip_moment moment;
+    int use; /* ohm_chip_use */
 } twins;
 
 static const ohm_simulator *simulator(int on_device)
@@ -42,9 +43,10 @@ static void open_device(twins *t)
     OHM_OK_OR_FAIL(t->backend->open(&t->device, &config));
 }
 
-static void make(twins *t, const char *settings, int k, int n, int m)
+static void make_for(twins *t, ohm_chip_use use, const char *settings, int k, int n, int m)
 {
     memset(t, 0, sizeof *t);
+    t->use = use;
     fixture_mvm_make(&t->f, settings, k, n, m);
     open_device(t);
     fixture_chip *c = &t->f.chip;
@@ -62,11 +64,16 @@ static void make(twins *t, const char *settings, int k, int n, int m)
     t->queue = (ohm_chip_queue){t->device, t->step, t->fault};
     for (int i = 0; i < 2; i++) {
         OHM_OK_OR_FAIL(simulator(i)->create(&t->self[i], &c->shape));
-        size_t state = simulator(i)->state_bytes(t->self[i], 0),
-               scratch = simulator(i)->scratch_bytes(t->self[i], m, 0);
+        size_t state = simulator(i)->state_bytes(t->self[i], t->use),
+               scratch = simulator(i)->scratch_bytes(t->self[i], m, t->use);
         t->state[i] = i ? parity_alloc(state) : parity_host(state);
         t->scratch[i] = i ? parity_alloc(scratch) : parity_host(scratch);
     }
+}
+
+static void make(twins *t, const char *settings, int k, int n, int m)
+{
+    make_for(t, OHM_CHIP_READ, settings, k, n, m);
 }
 
 static void drop(twins *t)
@@ -89,6 +96,7 @@ static void program(twins *t, int on_device)
                                    .moment = t->moment,
                                    .state = t->state[on_device],
                                    .scratch = t->scratch[on_device],
+                                   .want_gradient = t->use,
                                    .queue = on_device ? &t->queue : NULL};
     OHM_OK_OR_FAIL(simulator(on_device)->program(t->self[on_device], &args));
 }
@@ -374,6 +382,115 @@ OHM_TEST_SLOW(chip_cuda, ranges_and_histograms)
     if (parity_absent())
         OHM_SKIP("%s", parity_absent());
     parity_orders(ranges_and_histograms);
+}
+
+/* ---- mode full ------------------------------------------------------------------------------- */
+
+/* Gradients of two chunks of rows: dx [m][k] and dw [n][k]. */
+static void back(twins *t, int on_device, float *dx, float *dw, const float *dsums)
+{
+    int k = t->f.k, n = t->f.n, m = t->f.m, cut = m / 2;
+    for (int last = 0; last < 2; last++) {
+        int from = last ? cut : 0;
+        const ohm_backward_args args = {.x_u =
+                                            (on_device ? t->codes : t->f.codes) + (size_t)from * k,
+                                        .m = last ? m - cut : cut,
+                                        .ldx = k,
+                                        .first_row = t->f.first_row + (uint64_t)from,
+                                        .moment = &t->moment,
+                                        .state = t->state[on_device],
+                                        .scratch = t->scratch[on_device],
+                                        .dsums = dsums + (size_t)from * n,
+                                        .ldd = n,
+                                        .dx = dx + (size_t)from * k,
+                                        .lddx = k,
+                                        .dw = dw,
+                                        .last = last,
+                                        .queue = on_device ? &t->queue : NULL};
+        OHM_OK_OR_FAIL(simulator(on_device)->backward(t->self[on_device], &args));
+    }
+}
+
+static ohm_verdict near(const float *got, const float *expected, size_t count)
+{
+    double largest = 0.0, *wide = parity_host(count * sizeof *wide);
+    for (size_t i = 0; i < count; i++) {
+        wide[i] = (double)expected[i];
+        largest = fmax(largest, fabs(wide[i]));
+    }
+    return ohm_compare_close(got, wide, count, 1e-5 * largest, 0.0);
+}
+
+/* Programmed, read and gone back through on both, twice: the second batch finds no trace of the first. */
+static ohm_verdict gradients(const char *settings, int k, int n, int m)
+{
+    twins t;
+    make_for(&t, OHM_CHIP_RECOMPUTE, settings, k, n, m);
+    size_t xs = (size_t)m * k, ws = (size_t)n * k, ys = (size_t)m * n;
+    float *dx[2], *dw[2], *got = parity_host((xs + ws) * sizeof *got),
+                          *dsums = parity_host(ys * sizeof *dsums), *sums[2];
+    fixture_reals(dsums, ys, 31);
+    const float *of[2] = {dsums, parity_upload(dsums, ys * sizeof *dsums)};
+    for (int i = 0; i < 2; i++) {
+        dx[i] = i ? parity_alloc(xs * sizeof(float)) : parity_host(xs * sizeof(float));
+        dw[i] = i ? parity_alloc(ws * sizeof(float)) : parity_host(ws * sizeof(float));
+        sums[i] = i ? parity_alloc(ys * sizeof(float)) : parity_host(ys * sizeof(float));
+    }
+    for (int batch = 0; batch < 2; batch++) {
+        memset(dw[0], 0, ws * sizeof(float));
+        t.backend->set_bytes(t.device, dw[1], 0, ws * sizeof(float));
+        for (int i = 0; i < 2; i++) {
+            program(&t, i);
+            infer(&t, i, sums[i], 0, m, NULL);
+            back(&t, i, dx[i], dw[i], of[i]);
+        }
+    }
+    uint32_t fault = 1;
+    PARITY_TRY(fetch(&t, got, dx[1], xs * sizeof *got));
+    PARITY_TRY(fetch(&t, got + xs, dw[1], ws * sizeof *got));
+    PARITY_TRY(fetch(&t, &fault, t.fault, sizeof fault));
+    ck_assert_uint_eq(fault, 0);
+    drop(&t);
+    PARITY_CHECK(near(got, dx[0], xs));
+    return near(got + xs, dw[0], ws);
+}
+
+OHM_PARITY_ALONE(chip_cuda, gradients_are_the_cpu_s)
+{
+    return gradients(OFFSET ADC "read.model=constant read.sigma=0.01 weight.cell_bits=7", 40, 17,
+                     4);
+}
+
+/* Others in each thread order. */
+static ohm_verdict gradients_of_every_kind(void)
+{
+    static const char *const chips[] = {
+        OFFSET ADC "read.model=pcm read.sigma=0.02",
+        OFFSET ADC "input.correction=nominal",
+        "input.encoding=two_phase weight.subtract=digital weight.cell_bits=7 input.dac_bits=7 "
+        "tile.rows=32 ir_drop.model=closed_form ir_drop.r_wordline_ohm=2 " ADC,
+        OFFSET ADC "retention.model=power_law retention.nu=0.06 retention.nu_sigma=0.02 "
+                   "retention.time_s=3600 retention.compensation=column weight.encoding=offset "
+                   "tile.cols=12 adc.gain_sigma=0.02 temperature.johnson_bandwidth_hz=1e9",
+        OFFSET "weight.encoding=offset weight.subtract=digital tile.cols=12 adc.bits=7 "
+               "adc.range=max input.noise=0.1 cell.iv=sinh cell.iv_coefficient=3",
+        WIRES "ir_drop.model=exact ir_drop.r_wordline_ohm=3 ir_drop.r_bitline_ohm=2 "
+              "ir_drop.r_driver_ohm=20 programming.model=lognormal",
+        WIRES "ir_drop.model=exact ir_drop.gradient=closed_form ir_drop.r_wordline_ohm=3 "
+              "weight.encoding=offset"};
+    static int next;
+    const int every = executor_present() ? 5 : 1, start = next++;
+    for (int i = 0; i < 7; i++)
+        if (i % every == start % every)
+            PARITY_CHECK(gradients(chips[i], 50, 35, 7));
+    return parity_pass();
+}
+
+OHM_TEST_SLOW(chip_cuda, gradients_of_every_kind)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(gradients_of_every_kind);
 }
 
 /* A recorded step, replayed with another step on the device, is that step; in pieces of rows, too. */

@@ -669,6 +669,7 @@ OHM_TEST(network, a_device_that_is_not_built_is_refused)
     const ohm_network_options options = {.max_batch = 4, .training = 1};
     ohm_network *network;
     config.device.kind = OHM_DEVICE_CUDA;
+    config.train.full = OHM_FULL_SAVE; /* which those that are built refuse */
     ck_assert_int_eq(ohm_network_create(&network, &a, &config, &options), OHM_ERR_UNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(ohm_error_text(), "device"));
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/backend.h"
 #include "host/checkpoint.h"
 #include "host/cli/cli.h"
 #include "host/npy.h"
@@ -118,6 +119,117 @@ OHM_TEST_SLOW(noisy_cuda, every_kind_of_range_begins_as_on_the_cpu)
     train_both(rows, 2);
     train_both(biases, 2);
     train_both(wired, 2);
+}
+
+/* ---- mode full ----------------------------------------------------------------------------- */
+
+/* What a read gives goes on as it is: no code can fall on the other side of a threshold. */
+#define FULL CHIP, "train.mode=full", "hardware.adc.noise_lsb=0", "hardware.adc.bits=0"
+
+/* Momentum after the first step is its gradient. */
+static void same_gradients(device_model *cpu, device_model *cuda, double tolerance)
+{
+    double loss[2], worst = 0.0;
+    int correct, parameters;
+    OHM_OK_OR_FAIL(device_step(cpu, 0, &loss[0], &correct));
+    OHM_OK_OR_FAIL(device_step(cuda, 0, &loss[1], &correct));
+    ohm_network_parameters(cpu->network, &parameters);
+    for (int i = 0; i < parameters; i++) {
+        size_t count;
+        float *want = device_part(cpu, i, 1, &count), *got = device_part(cuda, i, 1, &count);
+        double largest = 0.0;
+        ck_assert_int_eq(want != NULL, got != NULL);
+        for (size_t j = 0; want && j < count; j++)
+            largest = fmax(largest, fabs((double)want[j]));
+        for (size_t j = 0; want && j < count; j++) {
+            const double apart = fabs((double)got[j] - (double)want[j]);
+            worst = fmax(worst, largest > 0.0 ? apart / largest : 0.0);
+            ck_assert_msg(apart <= tolerance * largest,
+                          "parameter %d [%zu]: gradient %.9g on the CPU, %.9g on the device, "
+                          "largest %.3g",
+                          i, j, (double)want[j], (double)got[j], largest);
+        }
+        ck_assert(!want || largest > 0.0);
+        free(want);
+        free(got);
+    }
+    if (getenv("OHM_PRINT"))
+        printf("worst %g, losses %.9g %.9g\n", worst, loss[0], loss[1]);
+    device_drop(cpu);
+    device_drop(cuda);
+}
+
+OHM_TEST(noisy_cuda, gradients_through_the_chip_are_the_cpu_s)
+{
+    static const char *const set[] = {FULL, "network.width=20", NULL};
+    OHM_NEEDS_DEVICE();
+    same_gradients(mlp("cpu", set, 0), mlp("cuda", set, 0), 1e-5);
+}
+
+OHM_TEST_SLOW(noisy_cuda, gradients_of_convolutions_and_learned_scales)
+{
+    static const char *const set[] = {FULL, "train.micro_batch=2", NULL};
+    static const char *const learned[] = {FULL,
+                                          "hardware.input.encoding=offset",
+                                          "hardware.input.dac_bits=4",
+                                          "hardware.weight.encoding=offset",
+                                          "hardware.quantise.x_range=learned",
+                                          "hardware.output.per_column_scale=true",
+                                          "hardware.ir_drop.model=closed_form",
+                                          NULL};
+    OHM_NEEDS_DEVICE();
+    same_gradients(lenet("cpu", set, 0), lenet("cuda", set, 0), 1e-5);
+    same_gradients(mlp("cpu", learned, 0), mlp("cuda", learned, 0), 1e-5);
+}
+
+OHM_TEST_SLOW(noisy_cuda, lenet_trains_through_the_chip_as_on_the_cpu)
+{
+    static const char *const set[] = {CHIP, MOVING_RANGES, "train.mode=full", NULL};
+    OHM_NEEDS_DEVICE();
+    train_both(set, 3, 1e-4, 1e-2);
+}
+
+/* Recorded, too; nothing is allocated, and nothing waited for before the end. */
+OHM_TEST(noisy_cuda, a_replayed_step_of_mode_full_is_the_direct_one)
+{
+    static const char *const set[] = {CHIP,
+                                      MOVING_RANGES,
+                                      "train.mode=full",
+                                      "train.batch=6",
+                                      "train.micro_batch=2",
+                                      "network.width=20",
+                                      NULL};
+    OHM_NEEDS_DEVICE();
+    device_model *direct = mlp("cuda", set, 1), *replayed = mlp("cuda", set, 0);
+    for (int i = 0; i < 4; i++) {
+        double loss[2];
+        int correct;
+        OHM_OK_OR_FAIL(device_step(direct, i, &loss[0], &correct));
+        executor_counts before = executor_count();
+        OHM_OK_OR_FAIL(device_step(replayed, i, &loss[1], &correct));
+        executor_counts after = executor_count();
+        ck_assert_uint_eq(after.allocations, before.allocations);
+        if (executor_present())
+            ck_assert_uint_eq(after.waits - before.waits, 1);
+        ck_assert_double_eq(loss[0], loss[1]);
+    }
+    device_compare(direct, replayed, 0.0);
+    device_drop(direct);
+    device_drop(replayed);
+}
+
+OHM_TEST(noisy_cuda, kept_reads_are_refused)
+{
+    static const char *const set[] = {CHIP, "train.mode=full", "train.full=save", NULL};
+    ohm_config config;
+    const ohm_backend *backend;
+    OHM_NEEDS_DEVICE();
+    OHM_OK_OR_FAIL(ohm_config_read(&config, NULL));
+    for (int i = 0; set[i]; i++)
+        OHM_OK_OR_FAIL(ohm_config_set(&config, set[i]));
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "device=cuda"));
+    ck_assert_int_eq(ohm_backend_find(&backend, &config), OHM_ERR_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(ohm_error_text(), "key 'train.full'"));
 }
 
 /* ---- recorded steps ------------------------------------------------------------------------ */
