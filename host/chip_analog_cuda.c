@@ -435,6 +435,7 @@ static ohm_cuda_status correction_backward(analog *a, const ohm_backward_args *a
                                        .scale = -1.0f / OHM_ANALOG_ROWS,
                                        .cells = &a->at.gradient,
                                        .johnson_scale = a->johnson,
+                                       .halves = a->programming.halves,
                                        .scratch = s->backward};
     TRY(zero_codes(a, s, w));
     return ohm_mvm_backward_cuda(&d, &x, w->stream);
@@ -452,6 +453,7 @@ static ohm_cuda_status queue_backward(analog *a, const ohm_backward_args *args, 
                                        .lddx = args->lddx,
                                        .cells = &a->at.gradient,
                                        .johnson_scale = a->johnson,
+                                       .halves = a->programming.halves,
                                        .scratch = s.backward};
     if (a->g.drive == OHM_DRIVE_OFFSET)
         TRY(ohm_sum_columns_cuda(a->at.dsum_total, args->dsums, (size_t)args->m, (size_t)a->g.n,

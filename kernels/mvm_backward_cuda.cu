@@ -87,10 +87,10 @@ static __device__ __forceinline__ void add_inputs(const backward_job &job, const
             const float *w = m.stage + warp_input * INPUTS_STRIDE;
             const int steps = (at.columns + 7) / 8, from = warp_row * INPUTS_STRIDE;
             backward_product<INPUTS_STRIDE, 1, 1, INPUTS_STRIDE, false>(sum, m.d + from, w, steps,
-                                                                        false);
+                                                                        false, job.halves != 0);
             if constexpr (CELLS)
                 backward_product<INPUTS_STRIDE, 1, 1, INPUTS_STRIDE, false>(
-                    sum2, m.d2 + from, w + BACK_STAGE, steps, false);
+                    sum2, m.d2 + from, w + BACK_STAGE, steps, false, job.halves != 0);
         }
         __syncthreads();
         if (noisy) {
@@ -228,10 +228,10 @@ static __device__ __forceinline__ void add_cells(const backward_job &job, const 
             if (chunk.from + warp_input < chunk.to && warp_column < at.columns) {
                 const int steps = (at.rows + 7) / 8;
                 backward_product<1, X, CELLS_STRIDE, 1, false>(sum, m.x + warp_input, d, steps,
-                                                               job.whole != 0);
+                                                               job.whole != 0, false);
                 if constexpr (CELLS)
                     backward_product<1, X, CELLS_STRIDE, 1, true>(sum2, m.x + warp_input, d2, steps,
-                                                                  false);
+                                                                  false, false);
             }
 #pragma unroll 1
             for (int row = 0; ref < at.refs && row < at.rows; row++) {
@@ -455,6 +455,7 @@ extern "C" ohm_cuda_status ohm_mvm_backward_cuda(const ohm_mvm_backward_output *
     job.dsums = d->dsums;
     job.ldd = d->ldd;
     job.scale = d->scale;
+    job.halves = d->halves;
     job.dx = d->dx;
     job.lddx = d->lddx;
     job.part_floats = carve_part(&job.part, g, static_cast<float *>(d->scratch));
@@ -486,7 +487,9 @@ extern "C" ohm_cuda_status ohm_mvm_backward_cuda(const ohm_mvm_backward_output *
             MERGE_THREADS, 0, s, merge);
     if (status == OHM_CUDA_OK && !g.differential)
         status = OHM_LAUNCH(mvm_backward_merge_refs,
-                            (g.k * g.column_tiles * 32 + MERGE_THREADS - 1) / MERGE_THREADS,
+                            static_cast<unsigned>((static_cast<size_t>(g.k) * g.column_tiles * 32 +
+                                                   MERGE_THREADS - 1) /
+                                                  MERGE_THREADS),
                             MERGE_THREADS, 0, s, merge);
     return status;
 }

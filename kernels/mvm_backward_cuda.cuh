@@ -39,7 +39,8 @@ struct backward_job {
     size_t part_floats;    /* from one group to the next */
     int groups;
     float scale; /* of dsums */
-    int whole;   /* drives are whole digits: exact in tf32 */
+    int whole;   /* drives are whole digits, exact in tf32 */
+    int halves;  /* so are conductances and variances */
     float johnson_scale;
 };
 
@@ -122,11 +123,12 @@ static __device__ __forceinline__ void backward_split(unsigned &high, unsigned &
 }
 
 /* sum += A·B of 8·steps terms, one warp: MT x NT tiles of m16n8. Element (row, k) of A is
- * a[row·AR + k·AK], (k, column) of B is b[k·BK + column·BC]. whole: A's have no low part. SQUARE: A's
- * elements are squared. */
+ * a[row·AR + k·AK], (k, column) of B is b[k·BK + column·BC]. a_whole, b_whole: theirs have no low part.
+ * SQUARE: A's elements are squared. */
 template <int AR, int AK, int BK, int BC, bool SQUARE, int MT, int NT>
 static __device__ __forceinline__ void backward_product(float (&sum)[MT][NT][4], const float *a,
-                                                        const float *b, int steps, bool whole)
+                                                        const float *b, int steps, bool a_whole,
+                                                        bool b_whole)
 {
     const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
     a += g * AR + t * AK;
@@ -149,8 +151,9 @@ static __device__ __forceinline__ void backward_product(float (&sum)[MT][NT][4],
                 backward_split(bh[i], bl[i], b[i * 4 * BK + nt * 8 * BC]);
 #pragma unroll
             for (int mt = 0; mt < MT; mt++) {
-                ohm_mma_tf32(sum[mt][nt], ah[mt], bl, sum[mt][nt]);
-                if (SQUARE || !whole)
+                if (!b_whole)
+                    ohm_mma_tf32(sum[mt][nt], ah[mt], bl, sum[mt][nt]);
+                if (SQUARE || !a_whole)
                     ohm_mma_tf32(sum[mt][nt], al[mt], bh, sum[mt][nt]);
                 ohm_mma_tf32(sum[mt][nt], ah[mt], bh, sum[mt][nt]);
             }
@@ -445,10 +448,11 @@ backward_currents(float (&current)[2][4][4], float (&variance)[CELLS ? 2 : 1][CE
         if (row < at.rows && column < at.columns) {
             const int steps = (chunk.to - chunk.from + 7) / 8;
             const float *x = m.x + row * STRIDE, *w = m.stage + column;
-            backward_product<STRIDE, 1, BACK_W, 1, false>(current, x, w, steps, job.whole != 0);
+            backward_product<STRIDE, 1, BACK_W, 1, false>(current, x, w, steps, job.whole != 0,
+                                                          job.halves != 0);
             if constexpr (CELLS)
                 backward_product<STRIDE, 1, BACK_W, 1, true>(variance, x, w + BACK_STAGE, steps,
-                                                             false);
+                                                             false, job.halves != 0);
         }
         __syncthreads();
     }

@@ -10,13 +10,16 @@
  *
  * Products are tf32 mma with operands split into two parts, so that sums are as good as float's. Bounds
  * of one conversion, R rows per tile (estimates; nothing here has been measured):
- *   products  4R multiply-adds towards the cells (digits are whole: two of the current, two of dg), 5R
- *             towards dx; per-cell variances 6R more. An SM makes 1024 (H100) or 512 (A100) a clock
- *   operands  a word of shared memory per 6 to 10 multiply-adds and lane
- *   draws     about 20 issue slots a normal
- *   bytes     8 of L2 per 128 (dx) or 128 rows (dg) and cell; codes and cells from L2
- * hence products from R = 32 on. A chip of P planes and S slices has S conversions per output and tile
- * in the first kernel and P in the second: plane 0 alone carries dx, slice 0 alone dg. */
+ *   products  towards the cells 4R multiply-adds with whole digits (two of the current, two of dg), 3R
+ *             where cells are halves; towards dx 5R and 3R; per-cell variances 4R to 6R more. An SM makes
+ *             1024 (H100) or 512 (A100) a clock
+ *   operands  16 to 32 multiply-adds for each word that a lane fetches from shared memory, 32 of which come
+ *             a clock: 512 to 1024 multiply-adds a clock
+ *   draws     about 20 issue slots a normal, 0.2 clocks of an SM
+ *   bytes     8 of L2 per 128 columns (dx) or 128 rows (dg) and cell; codes and cells from L2
+ * hence operands on an H100, products on an A100, from R = 50 on. A chip of P planes and S slices has S
+ * conversions per output and tile in the first kernel and P in the second: plane 0 alone carries dx, slice
+ * 0 alone dg. */
 #ifndef OHM_KERNELS_MVM_BACKWARD_CUDA_H
 #define OHM_KERNELS_MVM_BACKWARD_CUDA_H
 
@@ -33,6 +36,7 @@ typedef struct {
     int lddx;
     const ohm_cell_gradient *cells; /* dg, dvariance, dref and dref_variance are added to */
     double johnson_scale;
+    int halves; /* conductances and variances are halves (ohm_programming's halves): one product less */
     void *scratch; /* ohm_mvm_backward_cuda_bytes, 64-byte aligned */
 } ohm_mvm_backward_output;
 

@@ -101,6 +101,7 @@ static ohm_verdict compare(const char *settings, int k, int n, int m, int dx)
                                    .lddx = k,
                                    .cells = &cells,
                                    .johnson_scale = f.chip.johnson,
+                                   .halves = f.chip.programming.halves,
                                    .scratch = parity_alloc(ohm_mvm_backward_cuda_bytes(g, m))};
     d.r.alpha = parity_upload(alpha, (size_t)n * sizeof *alpha);
     for (int call = 0; call < 2; call++) {
@@ -129,6 +130,14 @@ OHM_PARITY_ALONE(mvm_backward_cuda, offset_drive)
 {
     PARITY_CHECK(effect(0, 1, 48, 50, 17, 5));
     return effect(0, 4, 48, 50, 17, 5);
+}
+
+OHM_PARITY_ALONE(mvm_backward_cuda, halves)
+{
+    return compare("mvm.precision=fp16 input.encoding=sign_magnitude weight.cell_bits=7 "
+                   "input.dac_bits=8 tile.rows=48 adc.bits=8 adc.range=max "
+                   "programming.model=lognormal read.model=pcm read.sigma=0.02",
+                   50, 17, 5, 1);
 }
 
 OHM_PARITY_ALONE(mvm_backward_cuda, two_phases)
