@@ -45,7 +45,7 @@ enum { INPUTS_STRIDE = BACK_COLUMNS + BACK_BY_ROW };
 template <bool CELLS> using inputs_layout = backward_layout<CELLS, BACK_ROWS * INPUTS_STRIDE>;
 
 /* dx of the block's rows and the tile's inputs += d times the cells, what the drive's square does to
- * the variance, and what rows share. d is complete. Ends with a barrier. */
+ * the variance, and what rows share. d is complete; what follows needs a barrier first. */
 template <bool CELLS>
 static __device__ __forceinline__ void add_inputs(const backward_job &job, const backward_memory &m,
                                                   const backward_at &at, bool first)

@@ -50,7 +50,7 @@ struct backward_at {
     int column0, columns; /* packed, a multiple of 16 */
     int first_ref, refs;  /* reference columns that serve them; 0 with differential weights */
     int phase, plane, slice, array, tile, begin, end; /* begin, end: inputs of the tile */
-    int from, to; /* rows of the block's group, towards the cells */
+    int from, to;         /* rows of the block's group, towards the cells */
 };
 
 struct backward_column {
@@ -75,9 +75,9 @@ struct backward_refs {
     float d[2 * BACK_ROWS][BACK_REFS], d2[2 * BACK_ROWS][BACK_REFS];
 };
 
-/* Dynamic shared memory. x: [64] rows of a chunk's drive. stage: a chunk of cells, their variances
- * behind them; between products a place for draws. Half of it where neither is. d, d2: gradients of the conversions by current
- * and (per-cell variances) by variance, [64] rows per block of rows. */
+/* Dynamic shared memory. x: [64] rows of a chunk's drive. stage: a chunk of cells, their variances behind
+ * them, between products a place for draws; half of it where there are neither. d, d2: gradients of the
+ * conversions by current and (per-cell variances) by variance, 64 rows per block of rows. */
 struct backward_memory {
     backward_shared *s;
     backward_refs *refs;
@@ -282,7 +282,7 @@ static __device__ __forceinline__ void backward_tabulate(const mvm_job &j, backw
 }
 
 /* Drive of a chunk to x[row][STRIDE]; zero for rows and inputs that are not there. With DAC noise its
- * draws go through `draws` first, by two barriers; no thread may need what lay there. */
+ * draws go through the stage, by two barriers; no thread may need what lay there. */
 template <int STRIDE>
 static __device__ __forceinline__ void
 backward_stage_drive(const mvm_job &j, const backward_memory &m, const backward_at &at,

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/mvm_backward.h"
+#include "kernels/mvm_backward_cuda.h"
 #include "kernels/mvm_halves_cuda.h"
 #include "kernels/program_cuda.h"
 #include "profiling/bench_cuda.h"
@@ -184,6 +186,132 @@ int measure_mvm(void)
             device_release();
         }
     return ok;
+}
+
+/* ---- mode full: the derivative of that read --------------------------------------------------- */
+
+typedef struct {
+    chip c;
+    ohm_mvm_input input;
+    ohm_mvm_backward_output out;
+    ohm_cell_gradient cells; /* on the device */
+    float *dsums;
+} derivative;
+
+static ohm_cuda_status mvm_backward(const void *context)
+{
+    const derivative *d = context;
+    return ohm_mvm_backward_cuda(&d->out, &d->input, bench.s);
+}
+
+static int near(const float *got, const float *expected, size_t count)
+{
+    float largest = 0.0f, off = 0.0f;
+    for (size_t i = 0; i < count; i++) {
+        largest = fmaxf(largest, fabsf(expected[i]));
+        off = fmaxf(off, fabsf(got[i] - expected[i]));
+    }
+    return largest > 0.0f && off <= 1e-4f * largest; /* NaN is not near */
+}
+
+/* Some first rows alone against the CPU: towards x and towards the cells. A current on the edge of the
+ * ADC's range may be clipped by one and not by the other; with noise none is seen. */
+static int derivative_right(const derivative *d)
+{
+    enum { ROWS = 2 };
+    const ohm_geometry *g = &d->c.g;
+    ohm_read r = d->c.r;
+    r.lsb = &d->c.lsb;
+    size_t xs = (size_t)ROWS * g->k, cells = 2 * (size_t)g->k * g->n,
+           read = ohm_mvm_scratch_bytes(g), back = ohm_mvm_backward_scratch_bytes(g, &r, ROWS);
+    float *all = calloc(2 * xs + 3 * cells, sizeof *all);
+    void *factors = malloc(ROWS * ohm_mvm_factors_of(g, &r).row_bytes + 1),
+         *scratch = aligned_alloc(64, ((read > back ? read : back) + 63) / 64 * 64);
+    int ok = all && factors && scratch;
+    if (ok) {
+        float *dx = all, *dg = dx + xs, *dvariance = dg + cells;
+        ohm_cell_gradient host = {.dg = dg, .dvariance = dvariance};
+        const ohm_mvm_gradient of = {.x_u = d->c.codes,
+                                     .ldx = g->k,
+                                     .m = ROWS,
+                                     .factors = factors,
+                                     .dsums = d->dsums,
+                                     .ldd = g->n,
+                                     .dx = dx,
+                                     .lddx = g->k,
+                                     .cells = &host};
+        ohm_mvm_read_cpu(&(ohm_mvm_result){.factors = factors}, g, &r, &d->c.host, d->c.codes, g->k,
+                         ROWS, 0, scratch);
+        ohm_mvm_backward(&of, g, &r, &d->c.host, 0.0, scratch);
+        ohm_mvm_input few = d->input;
+        few.m = ROWS;
+        float *got_dx = dvariance + cells, *got_dg = got_dx + xs;
+        ok = ohm_mvm_clear_gradient_cuda(&d->cells, g, bench.s) == OHM_CUDA_OK &&
+             ohm_mvm_backward_cuda(&d->out, &few, bench.s) == OHM_CUDA_OK &&
+             device_fetch(got_dx, d->out.dx, xs * sizeof *dx) &&
+             device_fetch(got_dg, d->cells.dg, cells * sizeof *dg) && near(got_dx, dx, xs) &&
+             near(got_dg, dg, cells);
+    }
+    free(all);
+    free(factors);
+    free(scratch);
+    return ok;
+}
+
+/* Four products, the currents twice, against as many of cuBLAS in halves: no target, nothing to compare with. */
+int measure_mvm_backward(void)
+{
+    static const char what[] = "mvm backward, ADC and noise on";
+    const int size = bench.small ? 144 : 4096;
+    derivative d = {.c = {.lsb = 0}};
+    const size_t outputs = (size_t)size * size;
+    int ok = chip_make(&d.c, size, 1);
+    d.dsums = malloc(outputs * sizeof *d.dsums);
+    for (size_t i = 0; d.dsums && i < outputs; i++)
+        d.dsums[i] = (float)(int)(ohm_stream_word(&words_of, i) % 2001) * 1e-3f - 1.0f;
+    d.c.w.w = ok ? device_upload(d.c.host.w, (size_t)size * ohm_packed_columns(&d.c.g) * 4) : NULL;
+    d.cells.dg = device_memory(2 * outputs * sizeof(float));
+    d.cells.dvariance = device_memory(2 * outputs * sizeof(float));
+    ohm_read r = d.c.r;
+    r.lsb = device_upload(&d.c.lsb, sizeof d.c.lsb);
+    d.input = (ohm_mvm_input){.g = &d.c.g,
+                              .r = &r,
+                              .w = &d.c.w,
+                              .x_u = ok ? device_upload(d.c.codes, outputs) : NULL,
+                              .ldx = size,
+                              .m = size};
+    d.out = (ohm_mvm_backward_output){
+        .dsums = d.dsums ? device_upload(d.dsums, outputs * sizeof *d.dsums) : NULL,
+        .ldd = size,
+        .scale = 1.0f,
+        .dx = device_memory(outputs * sizeof(float)),
+        .lddx = size,
+        .cells = &d.cells,
+        .halves = 1, /* whole levels are */
+        .scratch = device_memory(ohm_mvm_backward_cuda_bytes(&d.c.g, size))};
+    ok = ok && d.c.w.w && d.cells.dg && d.cells.dvariance && r.lsb && d.input.x_u && d.out.dsums &&
+         d.out.dx && d.out.scratch;
+    if (!ok)
+        device_no_memory(what);
+    else if (!derivative_right(&d))
+        ok = device_differs(what);
+    double spread, seconds = ok ? device_timed(mvm_backward, &d, &spread) : 0;
+    if (seconds > 0) {
+        const double flop = 4 * 2.0 * size * (double)outputs;
+        char shape[48];
+        snprintf(shape, sizeof shape, "%d x %d x %d", size, size, size);
+        device_print((ohm_bench_figure){.what = what,
+                                        .shape = shape,
+                                        .value = flop / seconds * 1e-12,
+                                        .unit = "Tflop/s",
+                                        .spread = spread,
+                                        .ratio = bench.fp16 > 0 ? flop / bench.fp16 / seconds : 0,
+                                        .baseline = bench.fp16 > 0 ? "cuBLAS fp16" : NULL});
+    }
+    free(d.dsums);
+    free(d.c.host.w);
+    free(d.c.codes);
+    return seconds > 0;
 }
 
 /* ---- programming ---------------------------------------------------------------------------- */

@@ -628,7 +628,7 @@ int main(int argc, char **argv)
 {
     static int (*const sections[])(void) = {measure_copy,     measure_products, measure_words,
                                             measure_quantise, measure_normals,  measure_irdrop,
-                                            measure_program,  measure_mvm};
+                                            measure_program,  measure_mvm, measure_mvm_backward};
     int only_name = argc == 2 && !strcmp(argv[1], "--device"), ok = 1;
     bench.small = argc == 2 && !strcmp(argv[1], "--small");
     if (argc > 1 && !only_name && !bench.small) {

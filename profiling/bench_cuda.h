@@ -51,5 +51,6 @@ void device_print(ohm_bench_figure f);
 /* Sections of bench_chip_cuda.c: 1, or 0 where something failed. */
 int measure_program(void);
 int measure_mvm(void);
+int measure_mvm_backward(void);
 
 #endif
