@@ -250,17 +250,21 @@ static ohm_status evaluate_or_save(trainer *t)
     return OHM_FAIL(status, "%s", text);
 }
 
-/* What is due after `state.step` steps. A run resumed from an interrupted evaluation does it first. */
+/* What is due after `state.step` steps. A checkpoint that is due is written before the evaluation, which may
+ * take long or fail, and again with its result; a run resumed in between evaluates first. */
 static ohm_status finish_step(trainer *t)
 {
     const ohm_config *c = t->config;
     const int64_t step = t->state.step;
-    int end = step == t->steps;
+    int end = step == t->steps, due = end || every(c->train.checkpoint_every, step);
     if (t->state.images && (end || every(c->train.log_every, step)))
         OHM_TRY(log_steps(t));
-    if (!t->options->no_evaluation && t->state.evaluated != step && (end || every(c->train.eval_every, step)))
+    if (!t->options->no_evaluation && t->state.evaluated != step && (end || every(c->train.eval_every, step))) {
+        if (due)
+            OHM_TRY(save(t));
         OHM_TRY(evaluate_or_save(t));
-    return end || every(c->train.checkpoint_every, step) ? save(t) : OHM_OK;
+    }
+    return due ? save(t) : OHM_OK;
 }
 
 static ohm_status interrupted(trainer *t)

@@ -341,7 +341,7 @@ OHM_TEST_SLOW(backend_cuda, a_run_on_a_chip_changes_its_device)
 }
 
 /* What goes wrong on the device after a step; the second step is the one that is recorded. */
-typedef enum { BREAK, REFUSE, EXHAUST, LOSE, FAULTS } fault;
+typedef enum { BREAK, REFUSE, EXHAUST, LOSE, BREAK_EVALUATION, FAULTS } fault;
 typedef struct {
     fault which;
     int after, checkpoint_every;
@@ -356,6 +356,8 @@ static void go_wrong(void *context, const ohm_train_event *event)
         return;
     if (a->which == BREAK)
         executor_break("relu_backward");
+    else if (a->which == BREAK_EVALUATION)
+        executor_break("relu");
     else if (a->which == LOSE)
         executor_lose();
     else
@@ -387,7 +389,10 @@ OHM_TEST(backend_cuda, a_failure_ends_a_run_and_loses_nothing)
          3,
          2,
          OHM_ERR_DEVICE,
-         {"after step 3 (last good checkpoint: step 2)", "device cuda:0: ", "lost by the test"}}};
+         {"after step 3 (last good checkpoint: step 2)", "device cuda:0: ", "lost by the test"}},
+        {BREAK_EVALUATION, 2, 2, OHM_ERR_DEVICE,
+         {"after step 2 (last good checkpoint: step 2)", "device cuda:0: forward, layer relu",
+          "relu: broken"}}};
     OHM_NEEDS_DEVICE();
     if (!executor_present())
         OHM_SKIP("devices fail on the host executor alone");
