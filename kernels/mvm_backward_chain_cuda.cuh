@@ -306,7 +306,7 @@ static __device__ __forceinline__ void backward_no_chains(const backward_memory 
 }
 
 /* The read's draws and conversions: currents and variances become gradients, to m.d and, with CELLS,
- * m.d2, [64][STRIDE] from row `base` on. Begins after a barrier and ends with one. */
+ * m.d2, [64][STRIDE] from row `base` on. Ends with a barrier. */
 template <bool CELLS, bool TO_INPUTS, int STRIDE>
 static __device__ __forceinline__ void
 backward_convert(float (&current)[2][4][4], float (&variance)[CELLS ? 2 : 1][CELLS ? 4 : 1][4],

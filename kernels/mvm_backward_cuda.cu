@@ -140,7 +140,6 @@ static __global__ void __launch_bounds__(BACK_THREADS, CELLS ? 1 : 2)
     }
 #pragma unroll 1
     for (int phase = 0; phase < g.phases; phase++) {
-        __syncthreads();
         backward_tabulate(j, *m.s, phase, 0);
         const int blocks = column_blocks(g), reads = g.slices * ohm_arrays(&g) * blocks;
 #pragma unroll 1
@@ -307,7 +306,6 @@ static __global__ void __launch_bounds__(BACK_THREADS, CELLS ? 1 : 2)
             add_cells<CELLS>(job, m, at, row, drive == 0 && row == at.from);
         }
     }
-    __syncthreads();
     if (tid < at.columns)
         part_of(job, static_cast<int>(blockIdx.z))
             .djohnson[(static_cast<size_t>(at.array) * g.tiles + at.tile) * ohm_packed_columns(&g) +

@@ -50,7 +50,7 @@ struct backward_at {
     int column0, columns; /* packed, a multiple of 16 */
     int first_ref, refs;  /* reference columns that serve them; 0 with differential weights */
     int phase, plane, slice, array, tile, begin, end; /* begin, end: inputs of the tile */
-    int from, to;         /* rows of the block's group, towards the cells */
+    int from, to; /* rows of the block's group, towards the cells */
 };
 
 struct backward_column {
@@ -420,7 +420,8 @@ static __device__ __forceinline__ int backward_warp_column()
     return static_cast<int>(threadIdx.x) / 32 % 4 * 32;
 }
 
-/* Bit-line currents, and with CELLS their variances, without pedestal. Ends with a barrier. */
+/* Bit-line currents, and with CELLS their variances, without pedestal. x and stage are free at the end;
+ * sums of the drive are seen after a barrier. */
 template <bool CELLS>
 static __device__ __forceinline__ void
 backward_currents(float (&current)[2][4][4], float (&variance)[CELLS ? 2 : 1][CELLS ? 4 : 1][4],
@@ -457,7 +458,6 @@ backward_currents(float (&current)[2][4][4], float (&variance)[CELLS ? 2 : 1][CE
         __syncthreads();
     }
     backward_keep_sums(sums, j, m, at);
-    __syncthreads();
 }
 
 #endif

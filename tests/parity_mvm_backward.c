@@ -156,6 +156,28 @@ OHM_PARITY_ALONE(mvm_backward_cuda, reference_after_the_adc)
     return effect(3, 6, 48, 50, 35, 5);
 }
 
+/* Two blocks of rows, chunks of inputs, both kinds of reference, draws of DAC, read and ADC. */
+static ohm_verdict every_draw(void)
+{
+    static const char *const chips[] = {
+        "input.encoding=two_phase weight.encoding=offset weight.subtract=digital "
+        "weight.cell_bits=8 input.dac_bits=4 tile.cols=11 tile.rows=40 programming.model=lognormal "
+        "read.model=constant read.sigma=0.01 input.noise=0.1 adc.bits=6 adc.range=max "
+        "adc.noise_lsb=0.5 adc.gain_sigma=0.02",
+        "input.encoding=sign_magnitude weight.encoding=offset weight.cell_bits=4 input.dac_bits=7 "
+        "tile.cols=24 tile.rows=40 programming.model=lognormal read.model=pcm read.sigma=0.02 "
+        "temperature.johnson_bandwidth_hz=1e11 adc.bits=8 adc.range=max"};
+    PARITY_CHECK(compare(chips[0], 45, 13, 67, 1));
+    return compare(chips[1], 45, 30, 5, 1);
+}
+
+OHM_TEST_SLOW(mvm_backward_cuda, every_draw)
+{
+    if (parity_absent())
+        OHM_SKIP("%s", parity_absent());
+    parity_orders(every_draw);
+}
+
 /* Every mapping and effect; another share of them in each thread order. */
 static ohm_verdict everything(void)
 {
