@@ -5,7 +5,7 @@
  *
  * Launches of a layer (fills of memory counted):
  *   program       1; wires 3 to 5 more, for each 64 MiB of tiles; halves 1 or 2; static ADC errors 1
- *   compensation  twice program but for halves and errors, and 4
+ *   compensation  twice program but for halves and errors, and 6
  *   correction    calibrated 3 with the first read; nominal 2
  *   infer         1 for each chunk of rows, rescaled; ranges 1, and 2 for the correction's own
  *   backward      4 or 5 for each chunk of rows; with the last one as many of the correction's, and 3 to 10 from
@@ -100,6 +100,7 @@ typedef struct {
     void *solver;
     uint8_t *codes;  /* [16][k] of compensation */
     double *sums[2]; /* [16][n] */
+    double *parts;   /* of one of them */
     uint8_t *zero;   /* [k] */
     double *partial;
     double *column_sums; /* mode full: of the sums' gradients */
@@ -147,6 +148,9 @@ static size_t carve(scratch_arrays *s, const analog *a, const ohm_programming *p
     s->codes = ohm_analog_take(base, &used, compensates ? OHM_ANALOG_ROWS * k : 0, 1);
     for (int i = 0; i < 2; i++)
         s->sums[i] = ohm_analog_take(base, &used, sums, sizeof *s->sums[i]);
+    s->parts = ohm_analog_take(base, &used,
+                               compensates ? ohm_mvm_raw_parts_doubles(g, OHM_ANALOG_ROWS) : 0,
+                               sizeof *s->parts);
     s->physical =
         ohm_analog_take(base, &used, tiles * (size_t)tile.rows * tile.columns, sizeof(float));
     s->loss = ohm_analog_take(base, &used, closed ? ohm_irdrop_closed_cuda_floats(g, p, &some) : 0,
@@ -283,7 +287,7 @@ static ohm_cuda_status program_and_compensate(analog *a, const ohm_program_args 
                                    hw->quantise.bits, &stream, w->stream));
     for (int now = 0; now < 2; now++) {
         TRY(program_cells(a, args, w, s, now ? args->moment.time_s : 0.0));
-        TRY(ohm_mvm_raw_cuda(s->sums[now], a->g.n, &x, w->stream));
+        TRY(ohm_mvm_raw_parts_cuda(s->sums[now], a->g.n, s->parts, &x, w->stream));
     }
     a->read.alpha = a->at.alpha;
     return ohm_calibration_alpha_cuda(a->at.alpha, s->sums[0], s->sums[1], OHM_ANALOG_ROWS, a->g.n,

@@ -71,7 +71,7 @@ extern "C" ohm_cuda_status ohm_gemm_handle_create(ohm_gemm_handle *out)
         return ohm_cuda_fail(OHM_CUDA_MEMORY, "cublasLt", "no memory for a handle");
     ohm_cuda_status status =
         open_library(*out) ? report(*out, (*out)->Create(&(*out)->handle), "cublasLtCreate")
-                           : ohm_cuda_fail(OHM_CUDA_ABSENT, LIBRARY, "not found on this machine");
+                           : ohm_cuda_fail(OHM_CUDA_ABSENT, LIBRARY, "not found on this machine; name its folder in LD_LIBRARY_PATH");
     if (status != OHM_CUDA_OK) {
         ohm_gemm_handle_destroy(*out);
         *out = nullptr;

@@ -726,7 +726,7 @@ template <int N> static ohm_cuda_status launch_march(const adjoint_job &job, ohm
         launched = OHM_LAUNCH((adjoint_march<N, false>), blocks, MARCH_THREADS, shared, s, job);
     if (launched == OHM_CUDA_OK)
         launched = OHM_LAUNCH(adjoint_starts, job.tiles, (2 * n + 31) / 32 * 32,
-                              static_cast<size_t>(n) * n * sizeof(float), s, job);
+                              static_cast<size_t>(N) * N * sizeof(float), s, job);
     if (launched == OHM_CUDA_OK)
         launched = OHM_LAUNCH((adjoint_march<N, true>), blocks, MARCH_THREADS, shared, s, job);
     if (launched == OHM_CUDA_OK)

@@ -60,6 +60,11 @@ ohm_cuda_status ohm_mvm_plain_cuda(const ohm_mvm_output *y, const ohm_mvm_input 
                                    ohm_cuda_stream s);
 /* Raw sums in double [m][n], row stride lds, for calibration reads. */
 ohm_cuda_status ohm_mvm_raw_cuda(double *sums, int lds, const ohm_mvm_input *x, ohm_cuda_stream s);
+/* The same for few rows: up to 16 parts of the row tiles are read side by side, and added in order.
+ * partial: ohm_mvm_raw_parts_doubles(g, m). */
+ohm_cuda_status ohm_mvm_raw_parts_cuda(double *sums, int lds, double *partial,
+                                       const ohm_mvm_input *x, ohm_cuda_stream s);
+size_t ohm_mvm_raw_parts_doubles(const ohm_geometry *g, int m);
 /* mean [n] of the raw sums over the m rows, for corrections that are read from the chip: of few rows, so
  * the groups of reads (phases, planes, slices, arrays) run side by side and are added in a fixed order.
  * partial: ohm_mvm_mean_doubles(g, m). */

@@ -110,7 +110,7 @@ static __device__ __forceinline__ void turn(ring &at, int stages)
 static __device__ __forceinline__ void ring_wait(const hopper_job &job, uint64_t *barrier,
                                                  unsigned parity, volatile unsigned *given_up)
 {
-    if (hopper_wait(barrier, parity, given_up, job.checked ? 1ll << 30 : 1ll << 35))
+    if (hopper_wait(barrier, parity, given_up, job.checked ? 1ll << 30 : 1ll << 34))
         return;
     if (!job.checked)
         __trap();

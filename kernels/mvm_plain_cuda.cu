@@ -82,8 +82,8 @@ static __device__ void draw_read(const mvm_job &j, plain_shared &s, const plain_
     for (uint64_t t = e >> 7; t <= (e + at.refs - 1) >> 7; t++)
         for (int which = r.read_noise ? 0 : 1; which < (ref_adc ? 2 : 1); which++) {
             __syncthreads(); /* the draws before are not needed any more */
-            mvm_block_normals(s.lent, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first,
-                              t, per_sample);
+            mvm_block_normals(s.lent, ROWS, j, which ? OHM_SITE_ADC_NOISE : OHM_SITE_READ, first, t,
+                              per_sample);
             __syncthreads();
             for (int i = static_cast<int>(threadIdx.x); i < ROWS * at.refs;
                  i += static_cast<int>(blockDim.x)) {
@@ -183,7 +183,8 @@ static __device__ void measure(const mvm_job &j, const plain_shared &s, const pl
         }
         most = fmaxf(most, fmaxf(value, reference));
     }
-    if (!j.histogram) /* non-negative floats are in the order of their bits */
+    /* non-negative floats are in the order of their bits; most blocks find a larger one there */
+    if (!j.histogram && most > *static_cast<volatile const float *>(&j.range[range]))
         atomicMax(reinterpret_cast<int *>(&j.range[range]), __float_as_int(most));
 }
 
@@ -367,6 +368,10 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
     p.referred = !g.differential && (g.digital || (p.drawn && r.read_noise));
     p.totals = g.digital || (p.drawn && r.read_noise && r.read_constant > 0.0f);
     double sums[ROWS] = {};
+    /* raw sums: a part of the row tiles each, see ohm_mvm_raw_parts_cuda */
+    const int parts = j.raw ? static_cast<int>(gridDim.z) : 1,
+              part = j.raw ? static_cast<int>(blockIdx.z) : 0, tiles_from = g.tiles * part / parts,
+              tiles_to = g.tiles * (part + 1) / parts;
 
     const int first = j.partial ? static_cast<int>(blockIdx.z) : 0,
               end = j.partial ? first + 1 : groups_of(g);
@@ -384,7 +389,7 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
             column.lsb = mvm_lsb(j, at.plane, at.slice, p.c);
             column.inverse = 1.0f / column.lsb;
         }
-        for (at.tile = 0; at.tile < g.tiles; at.tile++) {
+        for (at.tile = tiles_from; at.tile < tiles_to; at.tile++) {
             plain_read read = {};
             at.begin = ohm_tile_begin(&g, at.tile);
             at.end = ohm_tile_begin(&g, at.tile + 1);
@@ -416,16 +421,16 @@ static __global__ void __launch_bounds__(WIDTH, 2) mvm_plain(const __grid_consta
         return;
     }
     for (int row = 0; p.n >= 0 && !j.range && row < ROWS && at.row + row < j.m; row++)
-        mvm_deliver(j, sums[row], at.row + row, p.n);
+        mvm_deliver(j, sums[row], part * j.m + at.row + row, p.n);
 }
 
-static ohm_cuda_status launch(const mvm_job &j, ohm_cuda_stream s)
+static ohm_cuda_status launch(const mvm_job &j, ohm_cuda_stream s, int parts = 1)
 {
     const int packed = ohm_packed_columns(&j.g),
               width = packed < WIDTH ? (packed + 31) / 32 * 32 : WIDTH;
     return OHM_LAUNCH(mvm_plain,
                       dim3((j.m + ROWS - 1) / ROWS, (packed + WIDTH - 1) / WIDTH,
-                           j.partial ? groups_of(j.g) : 1),
+                           j.partial ? groups_of(j.g) : parts),
                       width, 0, s, j);
 }
 
@@ -444,6 +449,47 @@ extern "C" ohm_cuda_status ohm_mvm_raw_cuda(double *sums, int lds, const ohm_mvm
     j.raw = sums;
     j.lds = lds;
     return launch(j, s);
+}
+
+enum { PARTS_MOST = 16, ADD_THREADS = 256 };
+
+static int parts_of(const ohm_geometry &g)
+{
+    return g.tiles < PARTS_MOST ? g.tiles : static_cast<int>(PARTS_MOST);
+}
+
+/* In the order of the parts. */
+static __global__ void add_parts(double *sums, int lds, const double *partial, int parts, int m,
+                                 int n)
+{
+    const size_t i = static_cast<size_t>(blockIdx.x) * ADD_THREADS + threadIdx.x,
+                 count = static_cast<size_t>(m) * n;
+    if (i >= count)
+        return;
+    double sum = partial[i];
+    for (int part = 1; part < parts; part++)
+        sum += partial[part * count + i];
+    sums[i / n * lds + i % n] = sum;
+}
+
+extern "C" size_t ohm_mvm_raw_parts_doubles(const ohm_geometry *g, int m)
+{
+    return static_cast<size_t>(parts_of(*g)) * m * g->n;
+}
+
+extern "C" ohm_cuda_status ohm_mvm_raw_parts_cuda(double *sums, int lds, double *partial,
+                                                  const ohm_mvm_input *x, ohm_cuda_stream s)
+{
+    mvm_job j = mvm_job_of(x);
+    j.raw = partial;
+    j.lds = x->g->n;
+    const ohm_cuda_status status = launch(j, s, parts_of(*x->g));
+    const size_t count = static_cast<size_t>(x->m) * x->g->n;
+    return status == OHM_CUDA_OK
+               ? OHM_LAUNCH(add_parts,
+                            static_cast<unsigned>((count + ADD_THREADS - 1) / ADD_THREADS),
+                            ADD_THREADS, 0, s, sums, lds, partial, parts_of(*x->g), x->m, x->g->n)
+               : status;
 }
 
 enum { MEAN_COLUMNS = 32, MEAN_PARTS = 8 };
@@ -476,12 +522,11 @@ extern "C" ohm_cuda_status ohm_mvm_mean_cuda(double *mean, double *partial, cons
     mvm_job j = mvm_job_of(x);
     j.partial = partial;
     const ohm_cuda_status status = launch(j, s);
-    return status == OHM_CUDA_OK
-               ? OHM_LAUNCH(mvm_mean, (x->g->n + MEAN_COLUMNS - 1) / MEAN_COLUMNS,
-                            dim3(MEAN_COLUMNS, MEAN_PARTS), 0, s, mean, partial,
-                            groups_of(*x->g) * ((x->m + ROWS - 1) / ROWS), x->g->n,
-                            static_cast<double>(x->m))
-               : status;
+    return status == OHM_CUDA_OK ? OHM_LAUNCH(mvm_mean, (x->g->n + MEAN_COLUMNS - 1) / MEAN_COLUMNS,
+                                              dim3(MEAN_COLUMNS, MEAN_PARTS), 0, s, mean, partial,
+                                              groups_of(*x->g) * ((x->m + ROWS - 1) / ROWS),
+                                              x->g->n, static_cast<double>(x->m))
+                                 : status;
 }
 
 extern "C" ohm_cuda_status ohm_mvm_range_cuda(float *range, uint32_t *histogram, int bins,

@@ -73,6 +73,33 @@ static ohm_verdict compare_mean(const char *settings, int k, int n, int m)
     return ohm_compare_close(got, expected, columns, 1e-9, 1e-12);
 }
 
+/* Parts of the tiles give what one block after another gives, converted or not. */
+static ohm_verdict compare_parts(const char *effects, int k, int n, int m)
+{
+    char settings[1024];
+    fixture_mvm f;
+    device_mvm d;
+    snprintf(settings, sizeof settings, "%s tile.rows=16 %s", fixture_mappings[0], effects);
+    fixture_mvm_make(&f, settings, k, n, m);
+    device_mvm_make(&d, &f);
+    size_t count = (size_t)m * (size_t)n, bytes = count * sizeof(double);
+    double *expected = parity_host(bytes), *got = parity_host(bytes), *sums = parity_alloc(bytes),
+           *partial = parity_alloc(ohm_mvm_raw_parts_doubles(d.input.g, m) * sizeof *partial);
+    PARITY_TRY(ohm_mvm_raw_cuda(sums, n, &d.input, parity_stream()));
+    PARITY_TRY(parity_fetch(expected, sums, bytes));
+    PARITY_TRY(ohm_cuda_fill(sums, 0xFF, bytes, parity_stream()));
+    PARITY_TRY(ohm_mvm_raw_parts_cuda(sums, n, partial, &d.input, parity_stream()));
+    PARITY_TRY(parity_fetch(got, sums, bytes));
+    fixture_mvm_free(&f);
+    return ohm_compare_close(got, expected, count, 1e-12, 1e-12);
+}
+
+OHM_PARITY_ALONE(mvm_cuda, parts_of_the_tiles)
+{
+    PARITY_CHECK(compare_parts("adc.bits=0", 16 * 19 + 3, 7, 9)); /* more tiles than parts */
+    return compare_parts("adc.bits=7 adc.range=max adc.noise_lsb=0.5", 40, 20, 5);
+}
+
 /* Every barrier of the kernels is passed here. */
 OHM_PARITY(mvm_cuda, reference_after_the_adc)
 {
