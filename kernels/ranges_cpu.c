@@ -77,16 +77,13 @@ void ohm_drive_codes_cpu(uint8_t *u, size_t ldu, uint32_t *fault, const float *x
                          ohm_drive encoding, int bits)
 {
     int negative = 0;
-    size_t chunk = QUANTISE_ROWS;
-    if (!per_row && ldu == cols && ldx == cols) { /* one long column */
-        rows *= cols;
-        cols = ldu = ldx = 1;
-        chunk = QUANTISE_CHUNK;
-    }
+    const int dense = !per_row && ldu == cols && ldx == cols; /* one long row */
+    const size_t chunk = dense ? QUANTISE_CHUNK : QUANTISE_ROWS;
+    rows *= dense ? cols : 1;
 #pragma omp parallel for schedule(static) reduction(| : negative)
     for (size_t at = 0; at < rows; at += chunk) {
         size_t some = part(rows, at, chunk);
-        if (cols == 1 && !per_row)
+        if (dense)
             negative |= ohm_quantise_drive(u + at, some, x + at, 1, some, some, scale, 0, qmax,
                                            encoding, bits);
         else

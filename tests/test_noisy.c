@@ -67,6 +67,22 @@ OHM_TEST(noisy, a_layer_of_zeros_stays_zero)
     fixture_layer_free(&layer);
 }
 
+/* Rows of one input with the always-on rows behind it are no dense column. */
+OHM_TEST(noisy, a_bias_on_rows_behind_one_input)
+{
+    enum { ROWS = 70, OUTPUTS = 3 };
+    fixture_layer layer;
+    fixture_layer_make(&layer, ROWS, 1, OUTPUTS);
+    fixture_forward(&layer, &(fixture_run){.settings = "bias=rows adc.bits=0"});
+    for (int i = 0; i < ROWS; i++)
+        for (int n = 0; n < OUTPUTS; n++) {
+            float want = layer.x[i] * layer.w[n] + layer.bias[n];
+            ck_assert_msg(fabsf(layer.y[i * OUTPUTS + n] - want) < 0.02f, "row %d: %g, not %g", i,
+                          (double)layer.y[i * OUTPUTS + n], (double)want);
+        }
+    fixture_layer_free(&layer);
+}
+
 OHM_TEST(noisy, refuses_nan_and_infinity)
 {
     static const float bad[] = {NAN, INFINITY};
