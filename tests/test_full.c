@@ -176,7 +176,7 @@ static const char *const effects[] = {
      "adc.inl_lsb=0.7 "
      "output.s_shape=0.3 read.model=proportional read.sigma=0.05 adc.noise_lsb=0.5"),
     "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=30 "
-    "ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100",
+    "ir_drop.r_bitline_ohm=30 ir_drop.r_driver_ohm=100 cell.on_off=10",
     "adc.bits=8 adc.range=max ir_drop.model=closed_form ir_drop.r_wordline_ohm=0 "
     "ir_drop.r_bitline_ohm=90 read.model=pcm read.sigma=0.05",
     "adc.bits=0 " EXACT "ir_drop.r_driver_ohm=100 ir_drop.r_sense_ohm=200",
