@@ -298,6 +298,14 @@ void ohm_backend_list(char *text, size_t room);
 /* One line: what ohm_backend_find finds, "cpu" or "cuda:0, NVIDIA H100"; and the bytes of its memory
  * (the CPU: 0, for ohm_memory_available and ohm_plan_physical know). */
 ohm_status ohm_backend_describe(char *text, size_t room, size_t *bytes, const ohm_config *config);
+/* The same for people: why `auto` left a device that is there, too: "cpu: key 'train.full': ...". */
+enum { OHM_BACKEND_LINE_BYTES = 900 };
+ohm_status ohm_backend_announce(char *text, size_t room, const ohm_config *config);
+/* Before a command writes anything: one backend for all of the values `mode` of train.mode, at least one,
+ * that it will use, announced in `text`. config->device becomes cpu where it is the CPU, which `auto`
+ * takes for all where the device refuses one. Errors: as _find and _describe. */
+ohm_status ohm_backend_settle(char *text, size_t room, ohm_config *config, const int *mode,
+                              int modes);
 /* backend->address of it; the CPU: "". */
 void ohm_backend_address(char *text, size_t room, const ohm_config *config);
 /* Bytes of it that are free now; takes a device into use for the moment. */

@@ -367,12 +367,12 @@ static ohm_status check_memory(const trainer *t)
 
 static ohm_status announce(const trainer *t)
 {
-    char device[320];
-    size_t bytes;
-    OHM_TRY(ohm_backend_describe(device, sizeof device, &bytes, t->config));
+    char device[OHM_BACKEND_LINE_BYTES];
+    OHM_TRY(ohm_backend_announce(device, sizeof device, t->config));
+    const int on_device = strcmp(ohm_network_device(t->network), "cpu") != 0;
     if (t->options->log)
         fprintf(t->options->log, "device %s\n", device);
-    if (t->options->log && bytes && reads_chip(t->config) && t->config->hardware.mvm.precision != OHM_MVM_FP16)
+    if (t->options->log && on_device && reads_chip(t->config) && t->config->hardware.mvm.precision != OHM_MVM_FP16)
         fprintf(t->options->log, "the chip is read in fp32, without tensor cores; they read it in fp16: --set hardware.mvm.precision=fp16\n");
     if (t->saved >= 0 && t->options->log)
         fprintf(t->options->log, "going on from step %" PRId64 " of %" PRId64 "\n", t->state.step, t->steps);

@@ -64,6 +64,12 @@ extern "C" ohm_cuda_status ohm_cuda_report(cudaError_t error, const char *call)
 {
     if (error == cudaSuccess)
         return OHM_CUDA_OK;
+    int driver = 0;
+    const bool old = error == cudaErrorInsufficientDriver;
+    if (old && cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+        cudaGetLastError();
+        return ohm_cuda_fail(OHM_CUDA_ABSENT, call, "no NVIDIA driver on this machine");
+    }
     cudaGetLastError(); /* what does not stick must not surface at the next launch */
     char reason[256];
     snprintf(reason, sizeof reason, "%s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "datasets/datasets.h"
+#include "host/backend.h"
 #include "host/checkpoint.h"
 #include "host/file.h"
 #include "host/plan.h"
@@ -554,6 +555,41 @@ OHM_TEST(backend_cuda, what_a_device_cannot_do_is_refused)
     ck_assert_int_eq(ohm_config_set(&config, "device=gpu"), OHM_ERR_CONFIG);
     ck_assert_int_eq(ohm_config_set(&config, "device=cuda:x"), OHM_ERR_CONFIG);
     ck_assert_int_eq(ohm_config_set(&config, "device=cpu:1"), OHM_ERR_CONFIG);
+}
+
+/* `auto` takes the device for all modes or, where it refuses one, the CPU for all, and says why. */
+OHM_TEST(backend_cuda, a_command_of_several_modes_stays_on_one_device)
+{
+    static const int modes[] = {OHM_MODE_BASELINE, OHM_MODE_FULL};
+    static ohm_config config;
+    char line[OHM_BACKEND_LINE_BYTES];
+    if (!executor_present())
+        OHM_SKIP("a device is pretended on the host executor alone");
+    executor_set_driver(12080);
+    OHM_OK_OR_FAIL(ohm_config_read(&config, NULL));
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "hardware=lognormal"));
+    const int given = config.train.mode;
+    OHM_OK_OR_FAIL(ohm_backend_settle(line, sizeof line, &config, modes, 2));
+    ck_assert_str_eq(line, "cuda:0, host executor");
+    ck_assert_int_eq(config.device.kind, OHM_DEVICE_AUTO);
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "train.full=save"));
+    OHM_OK_OR_FAIL(ohm_backend_settle(line, sizeof line, &config, modes, 1));
+    ck_assert_int_eq(config.device.kind, OHM_DEVICE_AUTO);
+    OHM_OK_OR_FAIL(ohm_backend_settle(line, sizeof line, &config, modes, 2));
+    ck_assert_int_eq(strncmp(line, "cpu: key 'train.full': save", 27), 0);
+    ck_assert_int_eq(config.device.kind, OHM_DEVICE_CPU);
+    ck_assert_int_eq(config.train.mode, given);
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "device=cuda"));
+    ck_assert_int_eq(ohm_backend_settle(line, sizeof line, &config, modes, 2), OHM_ERR_UNSUPPORTED);
+    ck_assert_int_eq(config.device.kind, OHM_DEVICE_CUDA);
+    /* a wish that the CPU cannot meet either */
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "device=auto"));
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "train.gemm=tf32"));
+    ck_assert_int_eq(ohm_backend_settle(line, sizeof line, &config, modes, 2), OHM_ERR_UNSUPPORTED);
+    executor_set_driver(0);
+    OHM_OK_OR_FAIL(ohm_config_set(&config, "train.gemm=fp32"));
+    OHM_OK_OR_FAIL(ohm_backend_settle(line, sizeof line, &config, modes, 2));
+    ck_assert_str_eq(line, "cpu");
 }
 
 OHM_TEST(backend_cuda, a_failure_names_phase_and_layer)

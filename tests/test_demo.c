@@ -137,6 +137,19 @@ OHM_TEST_SLOW(demo, prints_a_table_and_writes_numbers_and_figures)
     cJSON_Delete(second);
 }
 
+/* What a device refuses, for one method of three or for want of it, is known before the folder is made. */
+OHM_TEST(demo, a_refused_device_leaves_nothing)
+{
+    expect("$P demo --device cuda --set train.full=save --out $D/c; s=$?; ls $D; exit $s", 1, "device cuda");
+    ck_assert_msg(strchr(out, '\n') == out + strlen(out) - 1, "more than one line: %s", out);
+    if (access("/dev/nvidiactl", F_OK) == 0)
+        OHM_SKIP("there is a GPU here");
+    expect("$P demo --device cuda --out $D/c; s=$?; ls $D; exit $s", 1, "device cuda");
+    ck_assert_msg(strchr(out, '\n') == out + strlen(out) - 1, "more than one line: %s", out);
+    /* builds without a CUDA part have no word on drivers */
+    ck_assert_msg(strstr(out, "no NVIDIA driver on this machine; set device: cpu") || strstr(out, "no CUDA backend"), "%s", out);
+}
+
 /* ---- VGG-8 --------------------------------------------------------------------------------- */
 
 static void write_batch(const char *name, int records, uint32_t site)

@@ -321,4 +321,6 @@ OHM_TEST(gradients, command_refuses_in_one_line)
     refuse_command(2, "config.yaml --steps 1 --checkpoint x", "give only one of them");
     refuse_command(1, "config.yaml --checkpoint none.safetensors", "none.safetensors");
     refuse_command(1, "config.yaml --out config.yaml/x", "config.yaml");
+    refuse_command(1, "config.yaml --device cuda --set train.full=save --out refused", "device cuda");
+    ck_assert_int_eq(ohm_test_run(out, sizeof out, "test -e '%s/refused'", ohm_test_tmpdir()), 1);
 }

@@ -3,10 +3,12 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#include "host/backend.h"
 #include "host/cli/cli.h"
 #include "host/cli/demo.h"
 #include "host/cli/experiment.h"
 #include "host/file.h"
+#include "host/plan.h"
 #include "host/progress.h"
 #include "host/schedule.h"
 #include "host/trainer.h"
@@ -133,9 +135,10 @@ static void print_run(const ohm_demo *demo, observer *o, int seed)
         100 * o->run->no_chip, text);
 }
 
+static const int mode[OHM_DEMO_METHODS] = {OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_NOGRAD};
+
 static ohm_status run_all(ohm_demo *demo, ohm_experiment *experiment)
 {
-    static const int mode[OHM_DEMO_METHODS] = {OHM_MODE_BASELINE, OHM_MODE_FULL, OHM_MODE_NOGRAD};
     for (int seed = 0; seed < demo->seeds; seed++)
         for (int method = 0; method < OHM_DEMO_METHODS; method++) {
             observer o = {.run = &demo->run[method][seed], .name = ohm_demo_name(method)};
@@ -164,7 +167,22 @@ static ohm_status check(const ohm_config *config)
     return OHM_OK;
 }
 
-static void introduce(const ohm_demo *demo, const ohm_experiment *e)
+/* Whether every method will fit, before anything is written or trained. */
+static ohm_status check_plans(ohm_experiment *experiment)
+{
+    size_t limit;
+    ohm_config *config = &experiment->config;
+    const int given = config->train.mode;
+    ohm_status status = ohm_plan_limit(&limit, config);
+    for (int method = 0; method < OHM_DEMO_METHODS && status == OHM_OK; method++) {
+        config->train.mode = mode[method];
+        status = ohm_plan_check(&experiment->architecture, config, 1, limit);
+    }
+    config->train.mode = given;
+    return status;
+}
+
+static void introduce(const ohm_demo *demo, const ohm_experiment *e, const char *device)
 {
     const ohm_config *c = &e->config;
     printf("%s on %s: %d training and %d test images of %dx%d\n", e->architecture.name,
@@ -173,8 +191,9 @@ static void introduce(const ohm_demo *demo, const ohm_experiment *e)
         "chip %s: every conductance times exp(level x sigma x z), sigma %g, trained at level %g\n",
         c->hardware.name, c->hardware.programming.sigma, c->hardware.programming.level);
     printf("%d seeds x %d trainings of %d steps of %d images, each then on %d chips at %d noise "
-           "levels\n\n",
-           demo->seeds, OHM_DEMO_METHODS, demo->steps, c->train.batch, demo->chips, demo->levels);
+           "levels\ndevice %s\n\n",
+           demo->seeds, OHM_DEMO_METHODS, demo->steps, c->train.batch, demo->chips, demo->levels,
+           device);
     fflush(stdout);
 }
 
@@ -182,18 +201,21 @@ static ohm_status run(ohm_experiment *experiment, ohm_demo *demo, const argument
 {
     ohm_config *config = &experiment->config;
     const char *dir = a->out ? a->out : "runs/demo";
+    char device[OHM_BACKEND_LINE_BYTES];
     double start = ohm_progress_clock();
     OHM_TRY(ohm_config_read(config, a->config ? a->config : "models/demo.yaml"));
     OHM_TRY(ohm_experiment_set(experiment, &a->set));
     OHM_TRY(check(config));
+    const ohm_config given = *config;
+    OHM_TRY(ohm_backend_settle(device, sizeof device, config, mode, OHM_DEMO_METHODS));
     OHM_TRY(ohm_experiment_load(experiment));
-    OHM_TRY(ohm_file_make_folder(dir));
     if (config->threads > 0)
         omp_set_num_threads(config->threads);
-    const ohm_config given = *config;
+    OHM_TRY(check_plans(experiment));
+    OHM_TRY(ohm_file_make_folder(dir));
     OHM_TRY(
         ohm_demo_create(demo, &given, (int)ohm_schedule_steps(config, experiment->train.count)));
-    introduce(demo, experiment);
+    introduce(demo, experiment, device);
     OHM_TRY(run_all(demo, experiment));
     ohm_demo_print(demo, stdout);
     OHM_TRY(ohm_demo_write(demo, &given, dir));

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/backend.h"
 #include "host/checkpoint.h"
 #include "host/cli/cli.h"
 #include "host/cli/experiment.h"
@@ -344,13 +345,15 @@ static ohm_status run(ohm_gradient_report *report, ohm_experiment *experiment, c
 {
     ohm_config *config = &experiment->config;
     const char *dir = a->out ? a->out : "runs/gradients";
+    static const int modes[] = {OHM_MODE_FULL, OHM_MODE_BASELINE};
+    char device[OHM_BACKEND_LINE_BYTES];
     ohm_network *network;
     if (!a->config)
         return OHM_FAIL(OHM_ERR_CONFIG, "gradients: no CONFIG.yaml; see ohmgrad gradients --help");
     OHM_TRY(ohm_config_read(config, a->config));
     OHM_TRY(ohm_experiment_set(experiment, &a->set));
     OHM_TRY(check_arguments(a, config));
-    OHM_TRY(ohm_file_make_folder(dir));
+    OHM_TRY(ohm_backend_settle(device, sizeof device, config, modes, 2));
     config->train.mode = OHM_MODE_FULL; /* the plan that serves every mode */
     if (config->threads > 0)
         omp_set_num_threads(config->threads);
@@ -358,9 +361,12 @@ static ohm_status run(ohm_gradient_report *report, ohm_experiment *experiment, c
     const ohm_network_options plan = {
         .max_batch = ohm_step_images(config), .training = 1, .every_mode = 1};
     OHM_TRY(ohm_network_create(&network, &experiment->architecture, config, &plan));
-    ohm_status status = measure(report, network, experiment, a);
+    ohm_status status = ohm_file_make_folder(dir);
+    if (status == OHM_OK)
+        status = measure(report, network, experiment, a);
     ohm_network_destroy(network);
     OHM_TRY(status);
+    printf("device %s\n", device);
     print_table(report, experiment, a);
     return write_files(report, dir, a->png);
 }

@@ -38,6 +38,8 @@ void executor_refuse_launch(const char *part, bool memory);
 void executor_watch(void (*queued)(void *context, const char *name), void *context);
 /* Somebody else has taken so many bytes of the device's memory. */
 void executor_take(size_t bytes);
+/* The driver's version that the device names, as on a device, which `device: auto` takes; 0: no more. */
+void executor_set_driver(int version);
 /* The device is gone. executor_repair brings it back, and what was taken. */
 void executor_lose(void);
 

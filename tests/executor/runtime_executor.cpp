@@ -58,6 +58,13 @@ void executor_take(size_t bytes)
     taken = bytes;
 }
 
+static int driver;
+
+void executor_set_driver(int version)
+{
+    driver = version;
+}
+
 void executor_lose(void)
 {
     broken = ohm_cuda_fail(OHM_CUDA_LOST, "executor", "lost by the test");
@@ -192,6 +199,7 @@ ohm_cuda_status ohm_cuda_describe(ohm_cuda_device *out, int device)
     out->memory_bytes = MEMORY;
     out->l2_bytes = 1 << 20;
     out->shared_bytes = 227 * 1024;
+    out->driver = out->runtime = driver;
     return OHM_CUDA_OK;
 }
 
