@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host/arena.h"
+#include "host/nvml.h"
 
 /* Absent where the build has no CUDA part. */
 extern const ohm_backend ohm_backend_cuda __attribute__((weak));
@@ -159,4 +160,25 @@ ohm_status ohm_backend_available(size_t *bytes, const ohm_config *config)
     ohm_status status = backend->available(device, bytes);
     backend->close(device);
     return status;
+}
+
+ohm_status ohm_backend_about(ohm_backend_facts *facts, const ohm_config *config)
+{
+    const ohm_backend *backend;
+    const int index = ohm_backend_index(config);
+    char address[64];
+    size_t bytes;
+    OHM_TRY(ohm_backend_find(&backend, config));
+    *facts = (ohm_backend_facts){.backend = backend->name};
+    if (!backend->describe)
+        return OHM_OK;
+    OHM_TRY(backend->describe(facts->device, sizeof facts->device, &bytes, index));
+    backend->versions(&facts->cuda_driver, &facts->cuda_runtime, index);
+    backend->address(address, sizeof address, index);
+    if (!*address) /* no device of the system's */
+        return OHM_OK;
+    ohm_nvml *nvml = ohm_nvml_open(address);
+    ohm_nvml_driver(facts->driver, sizeof facts->driver, nvml);
+    ohm_nvml_close(nvml);
+    return OHM_OK;
 }

@@ -238,6 +238,8 @@ typedef struct ohm_backend {
 
     /* Where the system's tools find device number `index`: "0000:3b:00.0", "" nowhere. CPU: NULL. */
     void (*address)(char *text, size_t room, int index);
+    /* CUDA versions of its driver and of the runtime, 1000·major + 10·minor; 0: not known. CPU: NULL. */
+    void (*versions)(int *driver, int *runtime, int index);
 
     /* ---- memory and time: NULL for the CPU, whose buffers are host memory and whose operations are
      * done when they return ---- */
@@ -306,6 +308,15 @@ ohm_status ohm_backend_announce(char *text, size_t room, const ohm_config *confi
  * takes for all where the device refuses one. Errors: as _find and _describe. */
 ohm_status ohm_backend_settle(char *text, size_t room, ohm_config *config, const int *mode,
                               int modes);
+/* What a result was computed on. "", 0: not known, or the CPU. */
+typedef struct {
+    const char *backend; /* "cpu", "cuda" */
+    char device[256];    /* "NVIDIA H100 80GB HBM3" */
+    char driver[64];     /* "570.86.15" */
+    int cuda_driver, cuda_runtime; /* as backend->versions */
+} ohm_backend_facts;
+/* Errors: as _find and _describe. */
+ohm_status ohm_backend_about(ohm_backend_facts *facts, const ohm_config *config);
 /* backend->address of it; the CPU: "". */
 void ohm_backend_address(char *text, size_t room, const ohm_config *config);
 /* Bytes of it that are free now; takes a device into use for the moment. */

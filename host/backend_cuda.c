@@ -156,6 +156,16 @@ static void address(char *text, size_t room, int index)
         snprintf(text, room, "%s", about.bus);
 }
 
+static void versions(int *driver, int *runtime, int index)
+{
+    ohm_cuda_device about;
+    *driver = *runtime = 0;
+    if (ohm_cuda_describe(&about, index) != OHM_CUDA_OK)
+        return;
+    *driver = about.driver;
+    *runtime = about.runtime;
+}
+
 extern const ohm_backend ohm_backend_cuda;
 
 /* A chip of one cell is made and dropped: the simulator says what it cannot do. */
@@ -384,6 +394,7 @@ const ohm_backend ohm_backend_cuda = {
     .usable = usable,
     .describe = describe,
     .address = address,
+    .versions = versions,
     .check = check_config,
     .analog = &ohm_simulator_analog_cuda,
     .open = open_device,

@@ -11,6 +11,7 @@ typedef struct {
 typedef int (*plain_call)(void);
 typedef int (*handle_call)(unsigned int index, void **device);
 typedef int (*address_call)(const char *address, void **device);
+typedef int (*text_call)(char *text, unsigned int room);
 typedef int (*rates_call)(void *device, utilisation *rates);
 
 struct ohm_nvml {
@@ -72,4 +73,13 @@ double ohm_nvml_utilisation(const ohm_nvml *nvml)
     if (!nvml || nvml->rates(nvml->device, &rates) != 0 || rates.gpu > 100)
         return NAN;
     return rates.gpu / 100.0;
+}
+
+void ohm_nvml_driver(char *text, size_t room, const ohm_nvml *nvml)
+{
+    text_call version = NULL;
+    if (nvml)
+        find(&version, nvml->library, "nvmlSystemGetDriverVersion");
+    if (!version || version(text, (unsigned int)room) != 0)
+        *text = 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "build_info.h"
+#include "host/backend.h"
 #include "host/file.h"
 #include "kernels/gemm.h"
 
@@ -119,14 +120,53 @@ static ohm_status write_once(const ohm_run *run, const char *name, char *text)
     return status;
 }
 
-/* What a result hangs on besides the configuration. Seeds pass 2^53 in other tools: text. */
-static char *run_text(const ohm_config *config)
+static void add_time(cJSON *json)
 {
-    char seed[24], started[32];
+    char started[32];
     time_t now = time(NULL);
     struct tm utc;
-    snprintf(seed, sizeof seed, "%" PRId64, config->seed);
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    cJSON_AddStringToObject(json, "started", started);
+}
+
+static const char *const device_keys[] = {"backend", "device", "driver", "cuda_driver", "cuda_runtime"};
+
+static void add_known(cJSON *json, const char *key, const char *value)
+{
+    if (*value)
+        cJSON_AddStringToObject(json, key, value);
+}
+
+/* device_keys, those that are known; of the CPU the first alone. */
+static void add_device(cJSON *json, const ohm_backend_facts *facts)
+{
+    const int version[2] = {facts->cuda_driver, facts->cuda_runtime};
+    add_known(json, device_keys[0], facts->backend);
+    add_known(json, device_keys[1], facts->device);
+    add_known(json, device_keys[2], facts->driver);
+    for (int i = 0; i < 2; i++) {
+        char text[32] = "";
+        if (version[i])
+            snprintf(text, sizeof text, "%d.%d", version[i] / 1000, version[i] % 1000 / 10);
+        add_known(json, device_keys[3 + i], text);
+    }
+}
+
+static int same_device(const cJSON *a, const cJSON *b)
+{
+    for (size_t i = 0; i < sizeof device_keys / sizeof *device_keys; i++) {
+        const cJSON *one = cJSON_GetObjectItem(a, device_keys[i]), *other = cJSON_GetObjectItem(b, device_keys[i]);
+        if (one != other && !cJSON_Compare(one, other, 1))
+            return 0;
+    }
+    return 1;
+}
+
+/* What a result hangs on besides the configuration. Seeds pass 2^53 in other tools: text. */
+static char *run_text(const ohm_config *config, const ohm_backend_facts *facts)
+{
+    char seed[24];
+    snprintf(seed, sizeof seed, "%" PRId64, config->seed);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "name", config->name);
     cJSON_AddStringToObject(json, "commit", OHM_COMMIT);
@@ -135,7 +175,8 @@ static char *run_text(const ohm_config *config)
     cJSON_AddStringToObject(json, "seed", seed);
     cJSON_AddNumberToObject(json, "threads", omp_get_max_threads());
     cJSON_AddStringToObject(json, "blas_core", ohm_gemm_core());
-    cJSON_AddStringToObject(json, "started", started);
+    add_device(json, facts);
+    add_time(json);
     char *text = cJSON_Print(json);
     cJSON_Delete(json);
     return text;
@@ -143,6 +184,49 @@ static char *run_text(const ohm_config *config)
 
 ohm_status ohm_run_describe(ohm_run *run, const ohm_config *config)
 {
+    ohm_backend_facts facts;
+    OHM_TRY(ohm_backend_about(&facts, config));
     OHM_TRY(write_once(run, "config.yaml", ohm_config_text(config)));
-    return write_once(run, "run.json", run_text(config));
+    return write_once(run, "run.json", run_text(config, &facts));
+}
+
+/* Adds to the list of what it was resumed on; *changed = 0: the same as before. 0: no memory. */
+static int add_resumed(cJSON *json, int *changed, const ohm_backend_facts *facts, int64_t step)
+{
+    cJSON *list = cJSON_GetObjectItem(json, "resumed"), *now = cJSON_CreateObject();
+    const int count = cJSON_GetArraySize(list);
+    cJSON_AddNumberToObject(now, "from_step", (double)step);
+    add_device(now, facts);
+    *changed = now && !same_device(count ? cJSON_GetArrayItem(list, count - 1) : json, now);
+    add_time(now);
+    list = list || !*changed ? list : cJSON_AddArrayToObject(json, "resumed");
+    if (*changed && cJSON_AddItemToArray(list, now))
+        return 1;
+    cJSON_Delete(now);
+    return now && !*changed;
+}
+
+ohm_status ohm_run_resumed(ohm_run *run, const ohm_config *config, int64_t step)
+{
+    char path[OHM_PATH_BYTES], *old, *text = NULL;
+    size_t bytes;
+    int changed;
+    ohm_backend_facts facts;
+    OHM_TRY(ohm_backend_about(&facts, config));
+    OHM_TRY(ohm_run_path(path, run->dir, "run.json"));
+    OHM_TRY(ohm_file_read(&old, &bytes, path, 1 << 20));
+    cJSON *json = cJSON_Parse(old);
+    free(old);
+    if (!cJSON_IsObject(json)) {
+        cJSON_Delete(json);
+        return OHM_FAIL(OHM_ERR_DATA, "%s: is no JSON; move it away to go on, a new one is written", path);
+    }
+    ohm_status status = OHM_OK;
+    if (!add_resumed(json, &changed, &facts, step) || (changed && !(text = cJSON_Print(json))))
+        status = OHM_FAIL(OHM_ERR_MEMORY, "%s: no memory", path);
+    else if (changed)
+        status = ohm_file_write_atomic(path, &(ohm_file_part){text, strlen(text)}, 1);
+    free(text);
+    cJSON_Delete(json);
+    return status;
 }

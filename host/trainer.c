@@ -353,6 +353,8 @@ static ohm_status open_run(trainer *t)
     }
     if (t->state.step > t->steps)
         return OHM_FAIL(OHM_ERR_CONFIG, "%s: its checkpoint is of step %" PRId64 " but the run has only %" PRId64, dir, t->state.step, t->steps);
+    if (t->options->resume)
+        OHM_TRY(ohm_run_resumed(t->run, t->config, t->state.step));
     OHM_TRY(ohm_run_path(path, dir, "metrics.jsonl"));
     return ohm_metrics_open(&t->metrics, path, t->state.metrics_bytes);
 }

@@ -9,7 +9,8 @@
 # target was met, 1 where not, 77 where there is no GPU (nothing is written then).
 #
 # BIN: folder of binaries to run instead of what this builds. A bundle (make bundle) brings its own, prebuilt/; where
-# they do not start they are built anew. SECONDS_IN_ALL: the limit, 570.
+# they do not start they are built anew. SECONDS_IN_ALL: the limit, 570. What a step leaves of its share the later ones
+# may take; one that reaches its limit is recorded as cut.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
@@ -33,7 +34,7 @@ began=$(now)
 limit=${SECONDS_IN_ALL:-570}
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 cut=0
 commit=$(cat commit.txt 2>/dev/null || git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 
 # What a log or a name says, fit for a line of JSON and a cell of a table.
@@ -43,6 +44,7 @@ record() { # step, result, seconds, remark
     case $2 in
     passed) passed=$((passed + 1)) ;;
     failed) failed=$((failed + 1)) ;;
+    cut) cut=$((cut + 1)) ;;
     *) skipped=$((skipped + 1)) ;;
     esac
     printf '{"step": "%s", "result": "%s", "seconds": %d, "remark": "%s"}\n' "$1" "$2" "$3" "$4" >>"$work/steps.jsonl"
@@ -50,25 +52,44 @@ record() { # step, result, seconds, remark
     say "$1: $2${4:+, $4}"
 }
 
-# step NAME SECONDS COMMAND...: output to NAME.log, whose last line is the remark.
+# Shares of the steps, in seconds: what each has even where all before it were cut. With the longest build they are
+# the limit. `reserved` is what the steps to come have.
+sanitizer=$(command -v compute-sanitizer 2>/dev/null)
+build_most=240
+tests_share=80 bench_share=60 modes_share=60 train_share=15 compare_share=4 sanitizer_share=14
+grace=2 # of it, from the signal that ends a step to the one that none survives
+reserved=$((tests_share + bench_share + modes_share + 4 * train_share + 2 * compare_share))
+[ -z "$sanitizer" ] || reserved=$((reserved + 4 * sanitizer_share))
+
+# step NAME MOST SHARE COMMAND...: output to NAME.log, whose last line is the remark.
 step() {
     name=$1
-    allowed=$2
-    shift 2
+    most=$2
+    reserved=$((reserved - $3))
     left=$((began + limit - $(now)))
+    allowed=$((left - reserved - grace))
+    [ "$allowed" -ge $(($3 - grace)) ] || allowed=$(($3 - grace))
+    [ "$allowed" -le "$most" ] || allowed=$most
     [ "$allowed" -le "$left" ] || allowed=$left
+    shift 3
     if [ "$allowed" -lt 1 ]; then
         record "$name" failed 0 "no time was left of $limit s"
         return 1
     fi
     start=$(now)
-    timeout -k 5 "$allowed" "$@" >"$work/$name.log" 2>&1 </dev/null
+    timeout -k $grace "$allowed" "$@" >"$work/$name.log" 2>&1 </dev/null
     status=$?
     took=$(($(now) - start))
     last=$(grep -v '^{' "$work/$name.log" | tail -n 1 | plain)
     case $status in
     0) record "$name" passed "$took" "$last" ;;
-    124 | 137) record "$name" failed "$took" "stopped after $allowed s" ;;
+    124 | 137)
+        if [ "$took" -ge "$allowed" ]; then
+            record "$name" cut "$took" "by its limit of $allowed s"
+        else
+            record "$name" failed "$took" "exit status $status after $took s: $last"
+        fi
+        ;;
     *) record "$name" failed "$took" "exit status $status: $last" ;;
     esac
     return $status
@@ -99,7 +120,7 @@ if [ -z "$bin" ]; then
         set -- "$@" "CFLAGS=-I$root/prebuilt/include" \
             "LDFLAGS=-L$root/prebuilt/lib -Wl,-rpath,$root/prebuilt/lib -Wl,--disable-new-dtags"
     fi
-    step build 240 "$@"
+    step build $build_most 0 "$@"
 else
     record build passed 0 "prebuilt in $bin"
 fi
@@ -120,7 +141,7 @@ mkdir -p "$out" || exit 1
 ran_tests() { # name: a passed step whose closing line counts no check becomes a failed one
     grep -Eq '^100%: Checks: [1-9]' "$work/$1.log"
 }
-tests() { # name, seconds, command...
+tests() { # as step
     before=$passed
     step "$@"
     if [ "$passed" -gt "$before" ] && ! ran_tests "$1"; then
@@ -130,22 +151,22 @@ tests() { # name, seconds, command...
     fi
 }
 
-tests device-tests 150 "$bin/tests-cuda" --tier=slow '--gtest_filter=*_cuda.*'
+tests device-tests 150 $tests_share "$bin/tests-cuda" --tier=slow '--gtest_filter=*_cuda.*'
 
-step benchmarks 120 "$bin/bench_cuda"
+step benchmarks 120 $bench_share "$bin/bench_cuda"
 grep '^{' "$work/benchmarks.log" >"$work/bench.jsonl" 2>/dev/null
 
 # Table III: all gradient modes of ResNet-18 at batch 512, VGG-11 at 256 and ResNet-20 at 512, Rasch preset.
-step gradient-modes 150 "$bin/bench_modes" --device cuda
+step gradient-modes 150 $modes_share "$bin/bench_modes" --device cuda
 grep '^{' "$work/gradient-modes.log" >>"$work/bench.jsonl" 2>/dev/null
 
 # The same 200 steps on both devices, without a chip and on one: float rounding apart they are one run. Bands of the
 # mean loss of every 10 steps and of the test accuracies: 2 % and a point; on a chip, whose converters turn a float
 # step into a whole code now and then, 5 % and two points.
 for on in cpu cuda; do
-    step "train-$on" 60 "$bin/ohmgrad" train models/digits_mlp.yaml --device $on --out "$work/$on" --set hardware=none \
+    step "train-$on" 60 $train_share "$bin/ohmgrad" train models/digits_mlp.yaml --device $on --out "$work/$on" --set hardware=none \
         --set train.mode=baseline --set train.steps=200 --set train.log_every=10
-    step "train-chip-$on" 60 "$bin/ohmgrad" train models/digits_mlp.yaml --device $on --out "$work/chip-$on" \
+    step "train-chip-$on" 60 $train_share "$bin/ohmgrad" train models/digits_mlp.yaml --device $on --out "$work/chip-$on" \
         --set hardware.mvm.precision=fp16 --set train.steps=200 --set train.log_every=10
 done
 cat >"$work/compare" <<'SH'
@@ -175,10 +196,9 @@ awk -v loss_band="$3" -v band="$4" '
         exit !(worst <= loss_band && gap <= band && on_chips <= band)
     }' "$1" "$2"
 SH
-step train-compared 20 sh "$work/compare" "$work/cpu/metrics.jsonl" "$work/cuda/metrics.jsonl" 0.02 0.01
-step train-chip-compared 20 sh "$work/compare" "$work/chip-cpu/metrics.jsonl" "$work/chip-cuda/metrics.jsonl" 0.05 0.02
+step train-compared 20 $compare_share sh "$work/compare" "$work/cpu/metrics.jsonl" "$work/cuda/metrics.jsonl" 0.02 0.01
+step train-chip-compared 20 $compare_share sh "$work/compare" "$work/chip-cpu/metrics.jsonl" "$work/chip-cuda/metrics.jsonl" 0.05 0.02
 
-sanitizer=$(command -v compute-sanitizer 2>/dev/null)
 for tool in memcheck racecheck initcheck synccheck; do
     if [ -z "$sanitizer" ]; then
         record "$tool" skipped 0 "compute-sanitizer is not installed"
@@ -188,7 +208,7 @@ for tool in memcheck racecheck initcheck synccheck; do
     extra=
     [ $tool = memcheck ] && extra="--report-api-errors=no"
     # shellcheck disable=SC2086
-    tests $tool 75 env CK_FORK=no "$sanitizer" --tool $tool --error-exitcode 9 $extra "$bin/tests-cuda" --tier=quick \
+    tests $tool 75 $sanitizer_share env CK_FORK=no "$sanitizer" --tool $tool --error-exitcode 9 $extra "$bin/tests-cuda" --tier=quick \
         '--gtest_filter=*_cuda.*'
 done
 
@@ -215,7 +235,7 @@ done
     echo "Commit $commit, $(date -u '+%Y-%m-%d %H:%M') UTC, $(($(now) - began)) s. nvidia-smi (name, driver, memory):" \
         "${smi:-not found}. ${nvcc_version:-No nvcc.}"
     echo
-    echo "$passed steps passed, $skipped skipped, $failed failed; $met targets met, $missed missed."
+    echo "$passed steps passed, $skipped skipped, $cut cut by their limits, $failed failed; $met targets met, $missed missed."
     echo
     echo "| step | result | seconds | remark |"
     echo "| --- | --- | --- | --- |"
@@ -246,5 +266,5 @@ done
                 (met == "true" ? "met" : met == "false" ? "**missed**" : "") " |"
         }' "$work/bench.jsonl"
 } >"$out/report.md"
-say "$passed passed, $skipped skipped, $failed failed; targets: $met met, $missed missed; see $out/report.md"
-[ "$failed" -eq 0 ] && [ "$missed" -eq 0 ]
+say "$passed passed, $skipped skipped, $cut cut, $failed failed; targets: $met met, $missed missed; see $out/report.md"
+[ "$failed" -eq 0 ] && [ "$cut" -eq 0 ] && [ "$missed" -eq 0 ]

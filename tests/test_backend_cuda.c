@@ -1,4 +1,5 @@
 /* Clean networks on a device: the host executor in `tests`, device 0 in `tests-cuda`. */
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,6 +295,32 @@ static ohm_status train_to(experiment *e, int device, int steps, ohm_train_optio
     return ohm_train(&job, &options, result);
 }
 
+/* run.json names what a run began on and, once, what it went on on. */
+static void check_record(const char *dir, int began_on_device)
+{
+    char path[300], *text;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/run.json", dir);
+    OHM_OK_OR_FAIL(ohm_file_read(&text, &bytes, path, 1 << 20));
+    cJSON *json = cJSON_Parse(text);
+    const cJSON *list = cJSON_GetObjectItem(json, "resumed"), *later = cJSON_GetArrayItem(list, 0);
+    ck_assert_msg(cJSON_GetArraySize(list) == 1, "%s", text);
+    ck_assert_double_eq(cJSON_GetNumberValue(cJSON_GetObjectItem(later, "from_step")), 2);
+    const cJSON *cpu = began_on_device ? later : json, *device = began_on_device ? json : later;
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(cpu, "backend")), "cpu");
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(device, "backend")), "cuda");
+    ck_assert_ptr_null(cJSON_GetObjectItem(cpu, "device"));
+    ck_assert_ptr_null(cJSON_GetObjectItem(cpu, "cuda_driver"));
+    ck_assert_ptr_nonnull(cJSON_GetStringValue(cJSON_GetObjectItem(device, "device")));
+    if (executor_present()) {
+        ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(device, "cuda_driver")), "12.8");
+        ck_assert_ptr_null(cJSON_GetObjectItem(device, "driver"));
+    }
+    ck_assert_ptr_null(strstr(text, "null"));
+    cJSON_Delete(json);
+    free(text);
+}
+
 /* A run on the device, evaluated there, goes on on the CPU, and the other way. */
 static void change_device(const char *const *set)
 {
@@ -301,6 +328,7 @@ static void change_device(const char *const *set)
     experiment *e = experiment_of();
     for (; *set; set++)
         OHM_OK_OR_FAIL(ohm_config_set(&e->config, *set));
+    executor_set_driver(12080);
     for (int i = 0; i < 2; i++) {
         char dir[256];
         ohm_train_result result;
@@ -313,7 +341,11 @@ static void change_device(const char *const *set)
         accuracy[i] = result.clean_accuracy;
         noisy[i] = result.noisy.mean;
         loss[i] = result.loss;
+        OHM_OK_OR_FAIL(train_to(e, i ? OHM_DEVICE_CPU : OHM_DEVICE_CUDA, 4,
+                                (ohm_train_options){.run_dir = dir, .resume = 1}, &result));
+        check_record(dir, i);
     }
+    executor_set_driver(0);
     const double one = 1.0 / (e->test.count * fmax(e->config.eval.chips, 1));
     ck_assert_double_eq_tol(accuracy[0], accuracy[1], one + 1e-9);
     ck_assert_double_eq_tol(noisy[0], noisy[1], one + 1e-9);

@@ -108,7 +108,7 @@ OHM_TEST(gpu_report, every_step_is_recorded_and_a_failed_one_stops_none)
          "0.9700 (band 0.01)");
     says("train-chip-compared: passed, 2 losses, worst off by 0.02 % (band 5 %); accuracy 0.9700 and "
          "0.9700, on chips 0.9500 and 0.9400 (band 0.02)");
-    says("gpu-report: 13 passed, 0 skipped, 1 failed; targets: 2 met, 1 missed; see ");
+    says("gpu-report: 13 passed, 0 skipped, 0 cut, 1 failed; targets: 2 met, 1 missed; see ");
     ck_assert_int_eq(script("cat r/report.md"), 0);
     says("# Fake GPU 9000, sm_90");
     says("570.1");
@@ -131,7 +131,7 @@ OHM_TEST(gpu_report, runs_that_differ_and_tests_that_skip_are_failures)
     says("train-chip-compared: failed, exit status 1: 2 losses, worst off by 4 % (band 5 %)");
     says("on chips 0.9500 and 0.9000 (band 0.02)");
     if (strstr(out, "memcheck: skipped, compute-sanitizer is not installed"))
-        says("gpu-report: 7 passed, 4 skipped, 3 failed; targets: 2 met, 1 missed; see ");
+        says("gpu-report: 7 passed, 4 skipped, 0 cut, 3 failed; targets: 2 met, 1 missed; see ");
 }
 
 OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
@@ -141,7 +141,39 @@ OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
                "SECONDS_IN_ALL=0 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\" && cat r/report.md"),
         1);
     says("benchmarks: failed, no time was left of 0 s");
-    says("1 passed, 0 skipped, 13 failed");
+    says("1 passed, 0 skipped, 0 cut, 13 failed");
+}
+
+/* A clock that stands still but while a step runs, and steps that end only by the second signal. */
+#define SLOW_STEPS                                                                                 \
+    "echo 1000 >clock; export CLOCK=$PWD/clock; "                                                  \
+    "printf '%s\\n' '#!/bin/sh' 'case $1 in +%s) cat $CLOCK;; *) exec /bin/date \"$@\";; esac' "  \
+    ">f/date && printf '%s\\n' '#!/bin/sh' "                                                       \
+    "'echo $(($(cat $CLOCK) + $2 + $3)) >$CLOCK; exit 137' >f/timeout && "                         \
+    "chmod +x f/date f/timeout && "
+
+/* In the worst case, and after the longest build, every step has its turn. */
+OHM_TEST(gpu_report, where_every_step_is_cut_each_has_its_share)
+{
+    static const struct {
+        int seconds;
+        const char *lines;
+    } limit[] = {{570, FAKES SLOW_STEPS "SECONDS_IN_ALL=570 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""},
+                 {328, FAKES SLOW_STEPS "SECONDS_IN_ALL=328 \"$ROOT/profiling/gpu-report.sh\" \"$PWD/r\""}};
+    for (int i = 0; i < 2; i++) {
+        int seconds, shortest = 1000, steps = 0;
+        ck_assert_int_eq(script(limit[i].lines), 1);
+        says("gpu-report: 1 passed, 0 skipped, 13 cut, 0 failed; ");
+        says("synccheck: cut, by its limit of ");
+        for (const char *at = out; (at = strstr(at, "check: cut, by its limit of ")); at++, steps++)
+            if (sscanf(at, "check: cut, by its limit of %d", &seconds) == 1 && seconds < shortest)
+                shortest = seconds;
+        ck_assert_int_eq(steps, 4);
+        ck_assert_msg(shortest >= 12, "%d s for a sanitizer: %s", shortest, out);
+        ck_assert_int_eq(script("cat clock"), 0);
+        ck_assert_int_eq(sscanf(out, "%d", &seconds), 1);
+        ck_assert_msg(seconds - 1000 <= limit[i].seconds, "%d of %d s", seconds - 1000, limit[i].seconds);
+    }
 }
 
 OHM_TEST(gpu_report, without_a_gpu_it_says_so_in_one_line)
