@@ -182,20 +182,19 @@ $(OBJ)/%.o: %.c $(STAMPS) | $(BUILD)/build_info.h
 	$(call SAY,$(CC)   $<)
 	$(Q)$(COMPILE) -o $@ $<
 
-# Contractions are written out as fmaf: parity with the CPU is claimed of every file that is not named
-# in FMAD_SRC. No C++ runtime is needed to link the objects. ptxas says what each kernel takes.
-FMAD_SRC  :=
-NVCC_BASE := -std=c++17 -O3 $(GENCODE) -Werror all-warnings -Xptxas -v -lineinfo \
+# Contractions are written out as fmaf: the compiler makes none. No C++ runtime is needed to link the
+# objects. ptxas says what each kernel takes.
+NVCC_BASE := -std=c++17 -O3 --fmad=false $(GENCODE) -Werror all-warnings -Xptxas -v -lineinfo \
              -Xcompiler -Wall,-Wextra,-Werror,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics
 $(OBJ)/cuda/%.o: %.cu $(BUILD)/nvcc.txt
 	@mkdir -p $(@D)
 	$(call SAY,nvcc  $<)
-	$(Q)$(NVCC) $(NVCC_BASE) --fmad=$(if $(filter $<,$(FMAD_SRC)),true,false) -I. -MMD -MP -MF $(@:.o=.d) -c -o $@ $< \
+	$(Q)$(NVCC) $(NVCC_BASE) -I. -MMD -MP -MF $(@:.o=.d) -c -o $@ $< \
 	  >$(@:.o=.ptxas) 2>&1 || { grep -Ev '^ptxas info|bytes stack frame' $(@:.o=.ptxas) >&2; exit 1; }
 
 $(BUILD)/nvcc.txt: FORCE
 	@mkdir -p $(BUILD)
-	@echo '$(NVCC) $(NVCC_BASE) $(FMAD_SRC)' | cmp -s - $@ || echo '$(NVCC) $(NVCC_BASE) $(FMAD_SRC)' > $@
+	@echo '$(NVCC) $(NVCC_BASE)' | cmp -s - $@ || echo '$(NVCC) $(NVCC_BASE)' > $@
 
 # Kernel sources as C++ (tests/executor/README.md).
 EXECUTOR_BASE := -x c++ -std=c++17 -D_GNU_SOURCE -DOHM_EXECUTOR -O2 -g -ffp-contract=off -fno-math-errno \

@@ -5,9 +5,8 @@
  * memory. Contracts, shapes and determinism are those of the headers in kernels/ that the entries
  * are named after. Every entry takes what `open` gave (the CPU: NULL). Operations may be queued: the
  * host sees their results after `wait`. They neither allocate nor fail where they are called: the
- * first failure is kept, later ones do nothing, and `status` and `wait` tell it. An operation that a
- * backend lacks is reported by `supports` when a network is made, and that is an error, never a
- * fallback. */
+ * first failure is kept, later ones do nothing, and `status` and `wait` tell it. Every backend has every
+ * operation; experiments that it cannot run are reported by `check` before a network is made. */
 #ifndef OHM_HOST_BACKEND_H
 #define OHM_HOST_BACKEND_H
 
@@ -22,22 +21,6 @@
 #include "kernels/optimiser.h"
 #include "kernels/pool.h"
 #include "kernels/ranges.h"
-
-typedef enum {
-    OHM_OP_CONV,
-    OHM_OP_COLUMN_SCALE,
-    OHM_OP_PATCHES,
-    OHM_OP_BATCH_NORM,
-    OHM_OP_RELU,
-    OHM_OP_ADD,
-    OHM_OP_MAX_POOL,
-    OHM_OP_AVG_POOL,
-    OHM_OP_LOSS,
-    OHM_OP_SGD,
-    OHM_OP_ADAM,
-    OHM_OP_RANGES, /* those of a layer on a chip */
-    OHM_OP_COUNT
-} ohm_op;
 
 typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
 
@@ -222,7 +205,6 @@ typedef struct ohm_device ohm_device; /* a backend at work; NULL for the CPU */
 
 typedef struct ohm_backend {
     const char *name;
-    int (*supports)(ohm_op op);
     /* Most that will work at once: workspace is planned for so many. A device: pieces of a layer's
      * patches. */
     int (*threads)(void);

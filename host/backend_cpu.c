@@ -8,11 +8,6 @@
 #include "kernels/conv.h"
 #include "kernels/softmax.h"
 
-static int supports(ohm_op op)
-{
-    return op < OHM_OP_COUNT;
-}
-
 static int threads(void)
 {
     return omp_get_max_threads();
@@ -95,7 +90,6 @@ static void decide(ohm_device *device, ohm_step_totals *totals, const uint32_t *
 #define ENTRY(name, kernel, parameters, arguments) .name = name,
 const ohm_backend ohm_backend_cpu = {
     .name = "cpu",
-    .supports = supports,
     .threads = threads,
     .analog = &ohm_simulator_analog,
     .conv_forward_floats = ohm_conv_forward_floats,

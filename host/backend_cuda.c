@@ -103,11 +103,6 @@ void ohm_backend_cuda_note(ohm_device *device, ohm_cuda_status status)
 
 /* ---- the device ---------------------------------------------------------------------------- */
 
-static int supports(ohm_op op)
-{
-    return op < OHM_OP_COUNT;
-}
-
 static int threads(void)
 {
     return PIECES;
@@ -386,10 +381,8 @@ static void fill(ohm_device *device, float *y, float value, size_t n)
 }
 
 #define ENTRY(name, kernel, parameters, arguments) .name = name,
-extern const ohm_backend ohm_backend_cuda;
 const ohm_backend ohm_backend_cuda = {
     .name = "cuda",
-    .supports = supports,
     .threads = threads,
     .usable = usable,
     .describe = describe,

@@ -8,50 +8,6 @@
 
 /* ---- making -------------------------------------------------------------------------------- */
 
-static ohm_op op_of(int kind)
-{
-    switch (kind) {
-    case OHM_LAYER_BATCH_NORM:
-        return OHM_OP_BATCH_NORM;
-    case OHM_LAYER_RELU:
-        return OHM_OP_RELU;
-    case OHM_LAYER_MAX_POOL:
-        return OHM_OP_MAX_POOL;
-    case OHM_LAYER_AVG_POOL:
-    case OHM_LAYER_GLOBAL_AVG_POOL:
-        return OHM_OP_AVG_POOL;
-    case OHM_LAYER_ADD:
-        return OHM_OP_ADD;
-    default:
-        return OHM_OP_CONV;
-    }
-}
-
-static ohm_status need(const ohm_network *network, ohm_op op, const char *what)
-{
-    if (!network->backend->supports(op))
-        return OHM_FAIL(OHM_ERR_UNSUPPORTED, "backend %s lacks what %s needs; set device: cpu",
-                        network->backend->name, what);
-    return OHM_OK;
-}
-
-static ohm_status check_backend(const ohm_network *network)
-{
-    int sgd = network->config.train.optimiser == OHM_OPTIMISER_SGD;
-    for (int i = 0; i < network->count; i++) {
-        const ohm_layer *layer = &network->layer[i];
-        OHM_TRY(need(network, op_of(layer->desc.kind), layer->desc.name));
-        if (!layer->noisy)
-            continue;
-        OHM_TRY(need(network, OHM_OP_PATCHES, layer->desc.name));
-        if (ohm_noisy_has_column_scale(layer->noisy))
-            OHM_TRY(need(network, OHM_OP_COLUMN_SCALE, layer->desc.name));
-    }
-    if (network->options.training)
-        OHM_TRY(need(network, sgd ? OHM_OP_SGD : OHM_OP_ADAM, "the optimiser"));
-    return need(network, OHM_OP_LOSS, "the loss");
-}
-
 static ohm_status make_chips(ohm_network *network)
 {
     for (int i = 0; i < network->count && network->config.hardware_enabled; i++) {
@@ -80,7 +36,6 @@ static ohm_status describe(ohm_network *network, const ohm_architecture *archite
     network->threads = network->backend->threads();
     OHM_TRY(ohm_network_shapes(network));
     OHM_TRY(make_chips(network));
-    OHM_TRY(check_backend(network));
     OHM_TRY(ohm_network_list_parameters(network));
     OHM_TRY(ohm_arena_create(&network->arena));
     if (options->checked)

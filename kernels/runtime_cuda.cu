@@ -4,23 +4,16 @@
 #include <stdio.h>
 
 static thread_local char error_text[512] = "no CUDA error";
-static thread_local const char *phase;
 
 extern "C" const char *ohm_cuda_error_text(void)
 {
     return error_text;
 }
 
-extern "C" void ohm_cuda_phase(const char *now)
-{
-    phase = now;
-}
-
 extern "C" ohm_cuda_status ohm_cuda_fail(ohm_cuda_status status, const char *call,
                                          const char *reason)
 {
-    snprintf(error_text, sizeof error_text, "%s%s%s: %s", phase ? phase : "", phase ? ": " : "",
-             call, reason);
+    snprintf(error_text, sizeof error_text, "%s: %s", call, reason);
     return status;
 }
 
@@ -135,11 +128,6 @@ extern "C" ohm_cuda_status ohm_cuda_memory(size_t *available, size_t *total)
     return CALL(cudaMemGetInfo, available, total);
 }
 
-extern "C" ohm_cuda_status ohm_cuda_wait_all(void)
-{
-    return CALL(cudaDeviceSynchronize, );
-}
-
 /* ---- memory -------------------------------------------------------------------------------- */
 
 extern "C" ohm_cuda_status ohm_cuda_allocate(void **out, size_t bytes)
@@ -230,11 +218,6 @@ extern "C" ohm_cuda_status ohm_cuda_event_record(ohm_cuda_event e, ohm_cuda_stre
 extern "C" ohm_cuda_status ohm_cuda_event_wait(ohm_cuda_event e)
 {
     return CALL(cudaEventSynchronize, event_of(e));
-}
-
-extern "C" ohm_cuda_status ohm_cuda_stream_follow(ohm_cuda_stream s, ohm_cuda_event e)
-{
-    return CALL(cudaStreamWaitEvent, stream_of(s), event_of(e), 0);
 }
 
 extern "C" ohm_cuda_status ohm_cuda_event_seconds(double *out, ohm_cuda_event from,

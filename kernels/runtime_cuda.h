@@ -41,11 +41,8 @@ typedef struct {
     unsigned distrusted; /* bit ohm_mvm_kernel: it was tried here and gave wrong results; 0 at first */
 } ohm_cuda_device;
 
-/* The last failure of this thread, never NULL: "phase: call: reason". */
+/* The last failure of this thread, never NULL: "call: reason". */
 const char *ohm_cuda_error_text(void);
-/* What the program is doing, for the texts of later failures of this thread; the string must stay.
- * NULL = nothing in particular. */
-void ohm_cuda_phase(const char *phase);
 
 /* ---- devices ------------------------------------------------------------------------------- */
 
@@ -56,8 +53,6 @@ ohm_cuda_status ohm_cuda_describe(ohm_cuda_device *out, int device);
 ohm_cuda_status ohm_cuda_use(int device);
 /* Bytes of the device in use. */
 ohm_cuda_status ohm_cuda_memory(size_t *available, size_t *total);
-/* Waits for everything on the device and reports what failed. */
-ohm_cuda_status ohm_cuda_wait_all(void);
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
@@ -84,9 +79,8 @@ ohm_cuda_status ohm_cuda_stream_wait(ohm_cuda_stream s);
 ohm_cuda_status ohm_cuda_event_create(ohm_cuda_event *out);
 void ohm_cuda_event_destroy(ohm_cuda_event e);
 ohm_cuda_status ohm_cuda_event_record(ohm_cuda_event e, ohm_cuda_stream s);
-/* The host waits; work queued on s from here on waits. */
+/* The host waits. */
 ohm_cuda_status ohm_cuda_event_wait(ohm_cuda_event e);
-ohm_cuda_status ohm_cuda_stream_follow(ohm_cuda_stream s, ohm_cuda_event e);
 /* Time between two recorded and reached events. */
 ohm_cuda_status ohm_cuda_event_seconds(double *out, ohm_cuda_event from, ohm_cuda_event to);
 

@@ -542,6 +542,32 @@ OHM_PARITY_ALONE(chip_cuda, a_recorded_step_serves_every_step)
     return parity_pass();
 }
 
+/* Cells that stay as they were programmed draw the noise of the step in which they are read. */
+OHM_PARITY_ALONE(chip_cuda, a_kept_chip_is_read_anew_in_each_step)
+{
+    enum { K = 20, N = 6, M = 3 };
+    twins t;
+    float kept[M * N], anew[M * N], before[M * N], *sums = parity_alloc(sizeof kept);
+    make(&t,
+         "input.encoding=sign_magnitude input.dac_bits=7 programming.model=none adc.bits=0 "
+         "read.model=constant read.sigma=0.01",
+         K, N, M);
+    t.queue.step = NULL;
+    program(&t, 1);
+    infer(&t, 1, sums, 0, M, NULL);
+    PARITY_TRY(fetch(&t, before, sums, sizeof before));
+    t.moment.step++;
+    infer(&t, 1, sums, 0, M, NULL);
+    PARITY_TRY(fetch(&t, kept, sums, sizeof kept));
+    program(&t, 1); /* to the same cells: nothing of it is random */
+    infer(&t, 1, sums, 0, M, NULL);
+    PARITY_TRY(fetch(&t, anew, sums, sizeof anew));
+    drop(&t);
+    PARITY_CHECK(ohm_compare_bits(kept, anew, M * N));
+    return ohm_compare_bits(kept, before, M * N).pass ? parity_failed("two steps drew the same")
+                                                      : parity_pass();
+}
+
 /* Outputs of the layer in the same launch. */
 OHM_PARITY_ALONE(chip_cuda, rescales)
 {

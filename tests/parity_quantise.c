@@ -44,8 +44,8 @@ OHM_PARITY(quantise_cuda, absmax_of_rows_and_scales)
     fixture_values(x, ROWS * LD, 3);
     memset(x + 5 * LD, 0, LD * sizeof *x);
     ohm_absmax_rows(expected, x, ROWS, COLS, LD);
-    PARITY_TRY(ohm_absmax_rows_cuda(out, parity_upload(x, sizeof x), ROWS, COLS, LD,
-                                    parity_stream()));
+    PARITY_TRY(
+        ohm_absmax_rows_cuda(out, parity_upload(x, sizeof x), ROWS, COLS, LD, parity_stream()));
     PARITY_TRY(parity_fetch(got, out, sizeof got));
     PARITY_CHECK(ohm_compare_bits(got, expected, ROWS));
     for (int i = 0; i < ROWS; i++)
@@ -101,14 +101,36 @@ OHM_PARITY_ALONE(quantise_cuda, codes_and_drive_bytes)
     return parity_pass();
 }
 
+/* A single code of -1 among zeros and more is told, wherever it lies. */
+OHM_PARITY_ALONE(quantise_cuda, one_code_below_zero_is_told)
+{
+    enum { N = 9 };
+    const float scale = 0.5f, *dscale = parity_upload(&scale, sizeof scale);
+    uint8_t *codes = parity_alloc(N);
+    for (int at = -1; at < N; at++) {
+        float x[N];
+        uint32_t flags = 1, *dflags = parity_upload(&flags, sizeof flags);
+        for (int i = 0; i < N; i++)
+            x[i] = i == at ? -0.5f : 0.5f * (float)(i % 3);
+        PARITY_TRY(ohm_quantise_drive_cuda(codes, N, dflags, 4, parity_upload(x, sizeof x), 1, N, N,
+                                           dscale, 0, 7, OHM_DRIVE_UNSIGNED, 4, parity_stream()));
+        PARITY_TRY(parity_fetch(&flags, dflags, sizeof flags));
+        if (flags != (at < 0 ? 1u : 5u))
+            return parity_failed("the flag");
+    }
+    return parity_pass();
+}
+
 OHM_PARITY(quantise_cuda, levels_of_weights)
 {
     enum { N = 67, K = 130, ARRAYS = 16 };
     static const struct {
         ohm_cells encoding;
         int cell_bits, bits;
-    } kinds[] = {{OHM_CELLS_DIFFERENTIAL, 2, 8}, {OHM_CELLS_DIFFERENTIAL, 7, 8},
-                 {OHM_CELLS_OFFSET, 3, 8},       {OHM_CELLS_OFFSET, 1, 8},
+    } kinds[] = {{OHM_CELLS_DIFFERENTIAL, 2, 8},
+                 {OHM_CELLS_DIFFERENTIAL, 7, 8},
+                 {OHM_CELLS_OFFSET, 3, 8},
+                 {OHM_CELLS_OFFSET, 1, 8},
                  {OHM_CELLS_DIFFERENTIAL, 4, 4}};
     static float w[N * K], scale[N];
     static int8_t q[N * K], expected_q[N * K];

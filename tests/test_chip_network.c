@@ -174,7 +174,7 @@ static const char *const effects[] = {
     "adc.bits=9 adc.range=max programming.model=pcm retention.model=pcm "
     "retention.compensation=global"};
 
-OHM_TEST(chip_network, without_resistance_it_is_the_chip_without_wires)
+OHM_TEST_SLOW(chip_network, without_resistance_it_is_the_chip_without_wires)
 {
     enum { M = 5, K = 20, N = 7 };
     omp_set_num_threads(1); /* small tiles */

@@ -515,7 +515,7 @@ OHM_TEST(full, exact_wires_and_the_closed_form)
 
 /* A whole layer whose wires are solved per read: without resistance the gradient is that of no wires, with
  * some it is another; the same bits for any number of threads. */
-OHM_TEST(full, a_layer_of_solved_reads)
+OHM_TEST_SLOW(full, a_layer_of_solved_reads)
 {
     static const char *const kinds[] = {
         "ir_drop.zero_input=gated input.dac_bits=4 weight.cell_bits=4",

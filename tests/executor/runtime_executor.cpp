@@ -21,7 +21,6 @@ const size_t MEMORY = 1ull << 30; /* of the pretended device */
 typedef std::function<ohm_cuda_status()> work;
 
 std::string error_text = "no CUDA error";
-const char *phase;
 ohm_cuda_status broken = OHM_CUDA_OK; /* a kernel failed: everything fails from then on */
 std::map<unsigned char *, size_t> &blocks = *new std::map<unsigned char *, size_t>();
 size_t used;
@@ -171,14 +170,9 @@ const char *ohm_cuda_error_text(void)
     return error_text.c_str();
 }
 
-void ohm_cuda_phase(const char *now)
-{
-    phase = now;
-}
-
 ohm_cuda_status ohm_cuda_fail(ohm_cuda_status status, const char *call, const char *reason)
 {
-    error_text = std::string(phase ? phase : "") + (phase ? ": " : "") + call + ": " + reason;
+    error_text = std::string(call) + ": " + reason;
     return status;
 }
 
@@ -217,10 +211,10 @@ ohm_cuda_status ohm_cuda_memory(size_t *available, size_t *total)
     return OHM_CUDA_OK;
 }
 
-ohm_cuda_status ohm_cuda_wait_all(void)
+static ohm_cuda_status wait_for_all()
 {
     executor_waits++;
-    ohm_cuda_status status = refuse_in_capture("wait_all");
+    ohm_cuda_status status = refuse_in_capture("free");
     for (ohm_cuda_stream s : streams)
         if (status == OHM_CUDA_OK)
             status = drain(s, s->queued);
@@ -255,7 +249,7 @@ ohm_cuda_status ohm_cuda_free(void *device)
         return OHM_CUDA_OK;
     if (capturing)
         return refuse_in_capture("free");
-    ohm_cuda_status status = ohm_cuda_wait_all();
+    ohm_cuda_status status = wait_for_all();
     auto block = blocks.find(static_cast<unsigned char *>(device));
     if (block == blocks.end())
         return refuse("free", "this is no device memory");
@@ -277,7 +271,7 @@ ohm_cuda_status ohm_cuda_allocate_host(void **out, size_t bytes)
 
 ohm_cuda_status ohm_cuda_free_host(void *host)
 {
-    ohm_cuda_status status = ohm_cuda_wait_all();
+    ohm_cuda_status status = wait_for_all();
     free(host);
     return status;
 }
@@ -381,11 +375,6 @@ ohm_cuda_status ohm_cuda_event_wait(ohm_cuda_event e)
     executor_waits++;
     ohm_cuda_status status = refuse_in_capture("event_wait");
     return status == OHM_CUDA_OK ? reach(e) : status;
-}
-
-ohm_cuda_status ohm_cuda_stream_follow(ohm_cuda_stream s, ohm_cuda_event e)
-{
-    return queue(s, "stream_follow", [=]() { return reach(e); });
 }
 
 ohm_cuda_status ohm_cuda_event_seconds(double *out, ohm_cuda_event from, ohm_cuda_event to)
