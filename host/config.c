@@ -40,7 +40,8 @@ static const ohm_option rows[] = {
     INT(train.epochs, 0, 1e6, "10", "epochs", "length of the run where train.steps is 0"),
     INT(train.batch, 1, 1e6, "64", "images", "images per optimiser step"),
     INT(train.micro_batch, 0, 1e6, "0", "images",
-        "images per forward pass, a divisor of train.batch; 0 is all of it"),
+        "images per forward pass, a divisor of train.batch; 0 is all of it. Noise is that of the whole "
+        "batch; batch norm and ranges from data see each pass alone"),
     INT(train.recompute_segments, 0, 64, "0", "segments",
         "cut the network into so many and compute all but the last one's activations again in the "
         "backward pass, from the same noise; 0 keeps them"),

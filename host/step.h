@@ -24,7 +24,9 @@ ohm_pass ohm_step_pass(const ohm_config *config, int64_t step);
  * the programming by the step, so micro-batches see the noise of the one-shot batch, and their
  * gradients add up to its own: up to the order of float sums, and up to what is measured on each
  * forward pass by itself: batch-norm statistics, and ranges of inputs and converters that come from
- * the data (absmax, percentile, running, data). OHM_ERR_DATA: the loss is no number; nothing is then updated. */
+ * the data (absmax, percentile, running, data, calibrated). In mode detach y_clean + (y_noisy - y_clean)
+ * rounds with the clean product, whose last bit may depend on the rows of a pass; a code of the next
+ * layer may then flip. OHM_ERR_DATA: the loss is no number; nothing is then updated. */
 ohm_status ohm_step_run(const ohm_step *s, int64_t step, double lr, double *loss, int *correct);
 
 #endif

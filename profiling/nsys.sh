@@ -22,8 +22,8 @@ out=${4:-runs/nsys}
 
 [ -f "$1" ] || fail "$1: no such file; name an experiment, such as models/cifar_resnet20.yaml"
 case $mode in
-baseline | full | detach | nograd) ;;
-*) fail "'$mode' is no mode; give baseline, full, detach or nograd" ;;
+baseline | full | full:save | detach | nograd) ;;
+*) fail "'$mode' is no mode; give baseline, full, full:save, detach or nograd" ;;
 esac
 command -v nsys >/dev/null 2>&1 || fail "nsys is not installed; it comes with the CUDA toolkit, or as nsight-systems-cli"
 [ -x "$program" ] || fail "$program: no such program; run make first"

@@ -275,7 +275,12 @@ OHM_TEST(profile, what_is_wrong_is_said_in_one_line)
     refuse("$P profile $MLP --memory-limit 1G5", 2, "'1G5' is no size");
     refuse("$P profile $MLP --memory-limit 20K", 1, "below the weights alone");
     refuse("$P profile $MLP --batch 100000 --memory-limit 16MiB", 1, "set train.micro_batch to");
+    refuse("$P profile $MLP --batch 1000000 --memory-limit 900T --set network.width=4096", 1, "limit");
+    refuse("$P profile $MLP --batch 8,8", 2, "names 8 twice");
     refuse("$P profile $MLP --out a --json b", 2, "only one of them");
+    refuse("$P profile $MLP --json ''", 2, "--json '' names nothing");
+    refuse("$P profile $MLP --trace a --json a", 2, "both a;");
+    refuse("$P profile $MLP --find-batch --batch 8", 2, "--find-batch runs nothing");
     refuse("$P profile $MLP --json /dev/null/x", 1, "/dev/null/x: cannot write here");
     refuse("$P profile $MLP --trace missing/x", 1, "missing/x: cannot write here");
     refuse("$P profile $MLP --out /dev/null/x", 1, "/dev/null/x: cannot make the folder");

@@ -31,7 +31,7 @@ typedef struct {
     int mode[OHM_VARIANTS], modes; /* ohm_variant_name */
     int batch[OHM_PROFILE_BATCHES_MAX], batches;
     size_t limit;
-    int find_batch;
+    int find_batch, steps_given;
     numbers number;
 } arguments;
 
@@ -79,6 +79,9 @@ static ohm_status parse_batches(arguments *a, const char *text)
                             "profile: --batch '%.*s' is no batch; write numbers from 1 to 1000000 "
                             "with commas between them: 64,128",
                             (int)strcspn(text, ","), text);
+        for (int i = 0; i < a->batches; i++)
+            if (a->batch[i] == batch)
+                return OHM_FAIL(OHM_ERR_CONFIG, "profile: --batch names %ld twice", batch);
         if (a->batches == OHM_PROFILE_BATCHES_MAX)
             return OHM_FAIL(OHM_ERR_CONFIG, "profile: more than %d batches",
                             OHM_PROFILE_BATCHES_MAX);
@@ -111,6 +114,7 @@ static error_t parse(int key, char *value, struct argp_state *state)
         a->out = value;
         return 0;
     case KEY_STEPS:
+        a->steps_given = 1;
         return ohm_cli_error(ohm_option_set(&table, &a->number, "steps", value));
     case KEY_MODES:
         return ohm_cli_error(parse_modes(a, value));
@@ -163,11 +167,33 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-static ohm_status check_arguments(arguments *a, const ohm_config *config)
+/* What is asked for goes together and has a name. */
+static ohm_status check_combination(const arguments *a)
 {
+    const struct {
+        const char *option, *value;
+    } outputs[] = {{"--json", a->json}, {"--trace", a->trace}, {"--out", a->out}};
+    for (int i = 0; i < 3; i++)
+        if (outputs[i].value && !*outputs[i].value)
+            return OHM_FAIL(OHM_ERR_CONFIG, "profile: %s '' names nothing; give a path",
+                            outputs[i].option);
     if (a->json && a->out)
         return OHM_FAIL(OHM_ERR_CONFIG, "profile: --out makes a folder, --json a file; give only "
                                         "one of them");
+    if (a->json && a->trace && !strcmp(a->json, a->trace))
+        return OHM_FAIL(OHM_ERR_CONFIG, "profile: --json and --trace are both %s; give each a file "
+                                        "of its own",
+                        a->json);
+    if (a->find_batch && (a->batches || a->steps_given || a->json || a->trace || a->out))
+        return OHM_FAIL(OHM_ERR_CONFIG, "profile: --find-batch runs nothing and writes no file; "
+                                        "leave out --batch, --steps, --json, --trace and --out");
+    return OHM_OK;
+}
+
+static ohm_status check_arguments(arguments *a, const ohm_config *config)
+{
+    size_t machine;
+    OHM_TRY(check_combination(a));
     for (int i = 0; i < a->modes && !config->hardware_enabled; i++)
         if (a->mode[i] != OHM_MODE_BASELINE)
             return OHM_FAIL(OHM_ERR_CONFIG,
@@ -179,8 +205,9 @@ static ohm_status check_arguments(arguments *a, const ohm_config *config)
     a->modes = a->modes ? a->modes : all;
     if (!a->batches)
         a->batch[a->batches++] = config->train.batch;
-    if (!a->limit)
-        OHM_TRY(ohm_plan_limit(&a->limit, config));
+    OHM_TRY(ohm_plan_limit(&machine, config));
+    if (!a->limit || (a->limit > machine && !a->find_batch)) /* a plan may be for another machine */
+        a->limit = machine;
     return OHM_OK;
 }
 
