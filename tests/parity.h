@@ -54,15 +54,18 @@ const char *parity_absent(void);
 void parity_orders(parity_case *run);
 void parity_barriers(parity_case *run);
 
-#define OHM_PARITY_ALONE(suite, name)                                                              \
+#define OHM_PARITY_IN(test, suite, name)                                                           \
     static ohm_verdict parity_##suite##_##name(void);                                              \
-    OHM_TEST(suite, name)                                                                          \
+    test(suite, name)                                                                              \
     {                                                                                              \
         if (parity_absent())                                                                       \
             OHM_SKIP("%s", parity_absent());                                                       \
         parity_orders(parity_##suite##_##name);                                                    \
     }                                                                                              \
     static ohm_verdict parity_##suite##_##name(void)
+
+#define OHM_PARITY_ALONE(suite, name) OHM_PARITY_IN(OHM_TEST, suite, name)
+#define OHM_PARITY_SLOW(suite, name) OHM_PARITY_IN(OHM_TEST_SLOW, suite, name)
 
 #define OHM_PARITY(suite, name)                                                                    \
     static ohm_verdict parity_##suite##_##name(void);                                              \

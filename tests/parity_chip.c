@@ -494,7 +494,7 @@ OHM_TEST_SLOW(chip_cuda, gradients_of_every_kind)
 }
 
 /* A recorded step, replayed with another step on the device, is that step; in pieces of rows, too. */
-OHM_PARITY_ALONE(chip_cuda, a_recorded_step_serves_every_step)
+OHM_PARITY_SLOW(chip_cuda, a_recorded_step_serves_every_step)
 {
     enum { K = 40, N = 20, M = 5 };
     static const char *const chips[] = {

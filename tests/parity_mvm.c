@@ -94,7 +94,7 @@ static ohm_verdict compare_parts(const char *effects, int k, int n, int m)
     return ohm_compare_close(got, expected, count, 1e-12, 1e-12);
 }
 
-OHM_PARITY_ALONE(mvm_cuda, parts_of_the_tiles)
+OHM_PARITY_SLOW(mvm_cuda, parts_of_the_tiles)
 {
     PARITY_CHECK(compare_parts("adc.bits=0", 16 * 19 + 3, 7, 9)); /* more tiles than parts */
     return compare_parts("adc.bits=7 adc.range=max adc.noise_lsb=0.5", 40, 20, 5);

@@ -126,7 +126,7 @@ static ohm_verdict effect(int mapping, int which, int rows, int k, int n, int m)
 }
 
 /* Of each mapping what it has most of: per-cell variances, Johnson noise, DAC noise, static errors. */
-OHM_PARITY_ALONE(mvm_backward_cuda, offset_drive)
+OHM_PARITY_SLOW(mvm_backward_cuda, offset_drive)
 {
     PARITY_CHECK(effect(0, 1, 48, 50, 17, 5));
     return effect(0, 4, 48, 50, 17, 5);
@@ -140,7 +140,7 @@ OHM_PARITY_ALONE(mvm_backward_cuda, halves)
                    50, 17, 5, 1);
 }
 
-OHM_PARITY_ALONE(mvm_backward_cuda, two_phases)
+OHM_PARITY_SLOW(mvm_backward_cuda, two_phases)
 {
     return effect(1, 5, 48, 50, 17, 5);
 }

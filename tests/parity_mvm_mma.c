@@ -193,7 +193,7 @@ OHM_PARITY_ALONE(mvm_mma_cuda, chosen_for_what_it_knows)
 
 /* The Hopper kernel: chosen on 9.0 for wide layers whose codes it can copy; its halves lie as wgmma's
  * 128-byte swizzle wants them, each cell once. */
-OHM_PARITY_ALONE(mvm_mma_cuda, halves_for_hopper)
+OHM_PARITY_SLOW(mvm_mma_cuda, halves_for_hopper)
 {
     static const struct {
         const char *settings;

@@ -109,7 +109,7 @@ static void expected_row(double *sums, const fixture_chip *c, const double *x)
                     }
 }
 
-OHM_TEST(chip_network, equals_kirchhoff)
+OHM_TEST_SLOW(chip_network, equals_kirchhoff)
 {
     enum { M = 1, K = 11, N = 4 };
     static const char *const wires[] = {
@@ -220,7 +220,7 @@ OHM_TEST_SLOW(chip_network, without_resistance_it_is_the_chip_without_wires)
     "tile.rows=8 tile.cols=8 cell.on_off=30 cell.g_max_us=100 ir_drop.model=exact "                \
     "ir_drop.r_wordline_ohm=20 ir_drop.r_bitline_ohm=20 "
 
-OHM_TEST(chip_network, same_bits_for_any_threads_and_batch_split)
+OHM_TEST_SLOW(chip_network, same_bits_for_any_threads_and_batch_split)
 {
     static const char *const settings[] = {
         WIRED "ir_drop.zero_input=gated adc.bits=8 adc.range=data adc.noise_lsb=0.4 "

@@ -267,7 +267,7 @@ OHM_TEST(cli_crossbar, sweep_against_a_formula)
     free(text);
 }
 
-OHM_TEST(cli_crossbar, weights_are_distributed_as_named)
+OHM_TEST_SLOW(cli_crossbar, weights_are_distributed_as_named)
 {
     enum { CELLS = 50000 };
     double *x = malloc(CELLS * sizeof *x);

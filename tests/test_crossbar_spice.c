@@ -231,7 +231,7 @@ static void check_program(const char *options, double bound, const char *precisi
     ohm_matrix_free(&got);
 }
 
-OHM_TEST(crossbar_spice, agrees_with_the_program)
+OHM_TEST_SLOW(crossbar_spice, agrees_with_the_program)
 {
     static const char *const options[] = {
         "--r-wordline 2 --r-bitline 1",

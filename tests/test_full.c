@@ -206,7 +206,7 @@ static void check_each(int m, int k, int n)
         }
 }
 
-OHM_TEST(full, each_effect_small)
+OHM_TEST_SLOW(full, each_effect_small)
 {
     check_each(2, 4, 2);
 }
@@ -260,7 +260,7 @@ static void check_solved(int m, int k, int n)
         }
 }
 
-OHM_TEST(full, wires_solved_per_read_small)
+OHM_TEST_SLOW(full, wires_solved_per_read_small)
 {
     check_solved(2, 4, 2);
 }
@@ -411,7 +411,7 @@ static void check_memories(const char *settings, const float *column)
                   settings);
 }
 
-OHM_TEST(full, both_memories_give_the_same_bits)
+OHM_TEST_SLOW(full, both_memories_give_the_same_bits)
 {
     static const char learned[] = "quantise.x_range=learned output.per_column_scale=true";
     float column[LAYER_N];

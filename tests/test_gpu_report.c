@@ -153,7 +153,7 @@ OHM_TEST(gpu_report, without_time_left_steps_fail_and_the_report_is_written)
     "chmod +x f/date f/timeout && "
 
 /* In the worst case, and after the longest build, every step has its turn. */
-OHM_TEST(gpu_report, where_every_step_is_cut_each_has_its_share)
+OHM_TEST_SLOW(gpu_report, where_every_step_is_cut_each_has_its_share)
 {
     static const struct {
         int seconds;

@@ -94,7 +94,7 @@ OHM_TEST_LONG(profile, planned_peak_is_the_peak_seen_in_vgg8)
 
 /* ---- batches that fit ---------------------------------------------------------------------- */
 
-OHM_TEST(profile, the_largest_batch_fits_and_one_more_does_not)
+OHM_TEST_SLOW(profile, the_largest_batch_fits_and_one_more_does_not)
 {
     static ohm_architecture a;
     static ohm_config config;

@@ -69,7 +69,7 @@ static int tile_of(const ohm_geometry *g, int k)
     return t;
 }
 
-OHM_TEST(program, fast_is_reference)
+OHM_TEST_SLOW(program, fast_is_reference)
 {
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         for (size_t j = 0; j < sizeof mappings / sizeof *mappings; j++) {

@@ -93,7 +93,7 @@ OHM_TEST(runner, a_failed_assertion_is_red)
     must_end(out, "50%: Checks: 2, Failures: 1, Errors: 0\n");
 }
 
-OHM_TEST(runner, ways_to_die_are_errors)
+OHM_TEST_SLOW(runner, ways_to_die_are_errors)
 {
     static const struct {
         const char *name, *why;

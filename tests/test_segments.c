@@ -208,7 +208,7 @@ OHM_TEST(segments, more_than_can_be_cut_are_refused)
 /* ---- micro-batches ------------------------------------------------------------------------- */
 
 /* With ranges that do not hang on the batch: logits to the bit, gradients up to the order of sums. */
-OHM_TEST(segments, micro_batches_see_the_noise_of_the_batch)
+OHM_TEST_SLOW(segments, micro_batches_see_the_noise_of_the_batch)
 {
     static const char *const fixed[] = {"hardware=rasch2023", "hardware.quantise.x_range=3",
                                         NULL};

@@ -175,7 +175,7 @@ static void check(trace_summary *summary, const char *name)
     trace_check(summary, path);
 }
 
-OHM_TEST(trace, profile_writes_a_valid_trace)
+OHM_TEST_SLOW(trace, profile_writes_a_valid_trace)
 {
     trace_summary s;
     program("$P profile \"$ROOT/models/digits_lenet.yaml\" --batch 8 --steps 3 --trace t.json "
