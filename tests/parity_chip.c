@@ -210,18 +210,11 @@ static ohm_verdict effects(int mapping, int first, int step)
     return parity_pass();
 }
 
-static ohm_verdict every_effect_on_every_mapping(void)
+OHM_PARITY_SLOW(chip_cuda, every_effect_on_every_mapping)
 {
     for (int mapping = 0; mapping < FIXTURE_MAPPINGS; mapping++)
         PARITY_CHECK(effects(mapping, 0, 1));
     return parity_pass();
-}
-
-OHM_TEST_SLOW(chip_cuda, every_effect_on_every_mapping)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(every_effect_on_every_mapping);
 }
 
 OHM_PARITY_ALONE(chip_cuda, reads_as_the_cpu_does)
@@ -249,7 +242,7 @@ OHM_PARITY_ALONE(chip_cuda, corrections_of_offset_inputs)
 }
 
 /* Both quiet reads, and their ratio. */
-static ohm_verdict drift_and_its_compensation(void)
+OHM_PARITY_SLOW(chip_cuda, drift_and_its_compensation)
 {
     static const char *const chips[] = {
         OFFSET ADC "retention.model=power_law retention.nu=0.06 retention.nu_sigma=0.02 "
@@ -268,16 +261,9 @@ static ohm_verdict drift_and_its_compensation(void)
     return parity_pass();
 }
 
-OHM_TEST_SLOW(chip_cuda, drift_and_its_compensation)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(drift_and_its_compensation);
-}
-
 #define WIRES "tile.rows=32 tile.cols=24 read.model=constant read.sigma=0.01 adc.bits=0 "
 
-static ohm_verdict wires(void)
+OHM_PARITY_SLOW(chip_cuda, wires)
 {
     static const char *const chips[] = {
         WIRES "ir_drop.model=closed_form ir_drop.r_wordline_ohm=3 ir_drop.r_bitline_ohm=2 "
@@ -295,13 +281,6 @@ static ohm_verdict wires(void)
     for (int i = 0; i < 5; i++)
         PARITY_CHECK(as_on_the_cpu(chips[i], 50, 35, 3));
     return parity_pass();
-}
-
-OHM_TEST_SLOW(chip_cuda, wires)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(wires);
 }
 
 /* Tensor cores, where the chip rounds conductances to halves and they know the read. */
@@ -329,7 +308,7 @@ OHM_PARITY_ALONE(chip_cuda, halves_go_to_tensor_cores)
 }
 
 /* Ranges are those of the rows and of the correction's own read; histograms those of the rows. */
-static ohm_verdict ranges_and_histograms(void)
+OHM_PARITY_SLOW(chip_cuda, ranges_and_histograms)
 {
     static const char *const chips[] = {
         OFFSET "programming.model=lognormal adc.bits=8 adc.range=max",
@@ -375,13 +354,6 @@ static ohm_verdict ranges_and_histograms(void)
             drop(&t);
         }
     return parity_pass();
-}
-
-OHM_TEST_SLOW(chip_cuda, ranges_and_histograms)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(ranges_and_histograms);
 }
 
 /* ---- mode full ------------------------------------------------------------------------------- */
@@ -462,7 +434,7 @@ OHM_PARITY_ALONE(chip_cuda, gradients_are_the_cpu_s)
 }
 
 /* Others in each thread order. */
-static ohm_verdict gradients_of_every_kind(void)
+OHM_PARITY_SLOW(chip_cuda, gradients_of_every_kind)
 {
     static const char *const chips[] = {
         OFFSET ADC "read.model=pcm read.sigma=0.02",
@@ -484,13 +456,6 @@ static ohm_verdict gradients_of_every_kind(void)
         if (i % every == start % every)
             PARITY_CHECK(gradients(chips[i], 50, 35, 7));
     return parity_pass();
-}
-
-OHM_TEST_SLOW(chip_cuda, gradients_of_every_kind)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(gradients_of_every_kind);
 }
 
 /* A recorded step, replayed with another step on the device, is that step; in pieces of rows, too. */

@@ -218,7 +218,7 @@ OHM_PARITY(irdrop_adjoint_cuda, gentle_and_steep)
     return parity_pass();
 }
 
-static ohm_verdict larger(void)
+OHM_PARITY_SLOW(irdrop_cuda, larger_tiles)
 {
     static const wired_tiles tiles[] = {{128, 128, 1, 1e-4, 1.0, 1.0, 0.0, 0.0, 0, 0, 0},
                                         {130, 128, 1, 1e-3, 3.0, 3.0, 0.0, 0.0, 0, 0, 0},
@@ -231,14 +231,7 @@ static ohm_verdict larger(void)
     return parity_pass();
 }
 
-OHM_TEST_SLOW(irdrop_cuda, larger_tiles)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(larger);
-}
-
-static ohm_verdict larger_gradients(void)
+OHM_PARITY_SLOW(irdrop_adjoint_cuda, larger_tiles)
 {
     static const wired_tiles tiles[] = {{128, 128, 1, 1e-4, 1.0, 1.0, 0.0, 0.0, 0, 0, 0},
                                         {64, 150, 2, 1e-4, 1.0, 2.0, 50.0, 0.0, 0, 0, 0},
@@ -256,13 +249,6 @@ static ohm_verdict larger_gradients(void)
     for (int i = 0; i < 11; i++)
         PARITY_CHECK(follow(&tiles[i]));
     return all_wirings(1, 1);
-}
-
-OHM_TEST_SLOW(irdrop_adjoint_cuda, larger_tiles)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(larger_gradients);
 }
 
 /* One bad tile is named and spoils no other; a bad wire is refused before anything is launched. */

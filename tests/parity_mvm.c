@@ -114,7 +114,7 @@ OHM_PARITY(mvm_cuda, reference_after_the_adc)
 }
 
 /* Sizes that end inside tiles, panels, transforms and blocks. */
-static ohm_verdict odd_sizes(void)
+OHM_PARITY_SLOW(mvm_cuda, odd_sizes)
 {
     static const int sizes[][3] = {{1, 1, 1}, {33, 31, 13}, {97, 130, 2}, {257, 3, 9}};
     static int next; /* another effect in each thread order */
@@ -125,26 +125,12 @@ static ohm_verdict odd_sizes(void)
     return parity_pass();
 }
 
-OHM_TEST_SLOW(mvm_cuda, odd_sizes)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(odd_sizes);
-}
-
 /* The effects that the quick tests leave to the other mappings. */
-static ohm_verdict other_half(void)
+OHM_PARITY_SLOW(mvm_cuda, every_mapping_and_effect)
 {
     for (int i = 0; i < FIXTURE_MAPPINGS; i++)
         PARITY_CHECK(every_effect(i, (i + 1) % 2, 2, 50, 17, 5));
     return every_effect(3, 1, 2, 50, 17, 5);
-}
-
-OHM_TEST_SLOW(mvm_cuda, every_mapping_and_effect)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(other_half);
 }
 
 /* A row's sums do not depend on the rows that it is read with. */

@@ -189,7 +189,7 @@ OHM_TEST_SLOW(mvm_backward_cuda, every_draw)
 }
 
 /* Every mapping and effect; another share of them in each thread order. */
-static ohm_verdict everything(void)
+OHM_PARITY_SLOW(mvm_backward_cuda, every_mapping_and_effect)
 {
     static int next;
     for (int i = 0; i < FIXTURE_EFFECTS; i++)
@@ -199,16 +199,9 @@ static ohm_verdict everything(void)
     return parity_pass();
 }
 
-OHM_TEST_SLOW(mvm_backward_cuda, every_mapping_and_effect)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(everything);
-}
-
 /* Several blocks of rows, columns and groups; tiles and chunks that end anywhere; without dx. Another
  * share in each thread order. */
-static ohm_verdict odd_sizes(void)
+OHM_PARITY_SLOW(mvm_backward_cuda, odd_sizes)
 {
     static const int sizes[][3] = {{1, 1, 1}, {33, 31, 70}, {97, 130, 2}, {150, 260, 9}};
     static int next;
@@ -230,11 +223,4 @@ static ohm_verdict odd_sizes(void)
                        "adc.noise_lsb=0.5",
                        150, 20, 300, 1);
     return parity_pass();
-}
-
-OHM_TEST_SLOW(mvm_backward_cuda, odd_sizes)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(odd_sizes);
 }

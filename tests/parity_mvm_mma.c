@@ -112,7 +112,7 @@ OHM_PARITY_ALONE(mvm_mma_cuda, every_drive)
     return parity_pass();
 }
 
-static ohm_verdict wide_blocks(void)
+OHM_PARITY_SLOW(mvm_mma_cuda, wide_blocks)
 {
     PARITY_CHECK(chip(0, 80, 200, 150, 37, 208)); /* one read: 128 x 128 */
     PARITY_CHECK(chip(1, 48, 70, 100, 37, 70));   /* several: 64 x 128 */
@@ -121,13 +121,6 @@ static ohm_verdict wide_blocks(void)
     PARITY_CHECK(chip(2, 64, 100, 40, 10, 100));
     PARITY_CHECK(chip(4, 80, 160, 130, 70, 160)); /* per-cell variances */
     return chip(5, 48, 70, 50, 5, 70);
-}
-
-OHM_TEST_SLOW(mvm_mma_cuda, wide_blocks)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(wide_blocks);
 }
 
 /* Every reason to choose either kernel; the chosen one runs, and refuses what it does not know. */

@@ -179,16 +179,9 @@ static ohm_verdict check_table(int every)
     return parity_pass();
 }
 
-static ohm_verdict every_model_on_every_mapping(void)
+OHM_PARITY_SLOW(program_cuda, every_model_on_every_mapping)
 {
     return check_table(1);
-}
-
-OHM_TEST_SLOW(program_cuda, every_model_on_every_mapping)
-{
-    if (parity_absent())
-        OHM_SKIP("%s", parity_absent());
-    parity_orders(every_model_on_every_mapping);
 }
 
 /* erfc is another library's: one float step of a draw, times sigma = 0.3 of a level. */
